@@ -1,0 +1,51 @@
+# Every target makes the environment first, if it is missing or requirements.txt is newer.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve check format soak bench requirements clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $(READY)
+
+demo: $(READY) ## Train real folds end to end in a temporary home; leaves nothing behind.
+	@$(RUN) -m test_files.demo
+
+test: $(READY) ## Run the whole test suite.
+	@$(RUN) -m pytest
+
+serve: $(READY) ## Serve from this machine until Ctrl-C (DATARUN_PORT, DATARUN_HOME, DATARUN_SLOTS).
+	@exec $(RUN) manage.py serve
+
+check: $(READY) ## Check format, lint, types and the import contract.
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) manage.py makemigrations --check --dry-run --verbosity 0
+
+format: $(READY) ## Format the code and mend what the linter can mend.
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+soak: $(READY) ## Run the long forms of tests and benchmarks.
+	DATARUN_SOAK=1 $(RUN) -m pytest
+	$(MAKE) bench
+
+bench: $(READY) ## Print the figures of bench/.
+	$(RUN) -m bench.folds
+	$(RUN) -m bench.latency
+
+requirements: ## Pin every package anew (needs uv).
+	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+		--no-emit-find-links --upgrade pyproject.toml --output-file requirements.txt
+
+clean: ## Remove the environment and the data folder.
+	rm -rf $(VENV) var

@@ -1,0 +1,198 @@
+"""Settings of datarun; every one is read from the environment and has a safe default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from datarun.environment import (
+    env,
+    read_database,
+    read_home,
+    read_secret_key,
+    read_storage_root,
+    read_whole_number,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATARUN_HOME = read_home(default=BASE_DIR / "var")
+
+SECRET_KEY = read_secret_key(home=DATARUN_HOME)
+DEBUG = env.bool("DATARUN_DEBUG", default=False)
+ALLOWED_HOSTS = env.list("DATARUN_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("DATARUN_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "runapp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "datarun.urls"
+WSGI_APPLICATION = "datarun.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": read_database(home=DATARUN_HOME)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = DATARUN_HOME / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns of a missing one at every start
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+# A verified Basic credential is remembered this long, per process.
+BASIC_CREDENTIAL_SECONDS = 60
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "runapp.authentication.RememberedBasicAuthentication",
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
+    "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
+
+# What a request may carry. Files and arrays are compressed on the wire, so the body and what it
+# inflates to are bounded apart.
+MAX_BODY_BYTES = read_whole_number("DATARUN_MAX_BODY_MB", 512, least=1) * 2**20
+MAX_INFLATED_BYTES = read_whole_number("DATARUN_MAX_INFLATED_MB", 2048, least=1) * 2**20
+MAX_SUBMISSION_BYTES = read_whole_number("DATARUN_MAX_SUBMISSION_MB", 16, least=1) * 2**20
+MAX_FILES = read_whole_number("DATARUN_MAX_FILES", 100, least=1)
+MAX_INDICES = read_whole_number("DATARUN_MAX_INDICES", 50_000_000, least=1)
+MAX_PREDICTIONS_BYTES = read_whole_number("DATARUN_MAX_PREDICTIONS_MB", 256, least=1) * 2**20
+MAX_LISTED_IDS = read_whole_number("DATARUN_MAX_LISTED_IDS", 10_000, least=1)
+
+# Limits of a fold: what counts when a dataset says nothing, and the most that it may ask for.
+# The host's memory is not all for folds: the system, the database and the keepers need some.
+MEMORY_RESERVE_MB = read_whole_number("DATARUN_MEMORY_RESERVE_MB", 512)
+DEFAULT_LIMITS = {
+    "wall_seconds": read_whole_number("DATARUN_WALL_SECONDS", 600, least=1),
+    "cpu_seconds": read_whole_number("DATARUN_CPU_SECONDS", 600, least=1),
+    "memory_mb": read_whole_number("DATARUN_MEMORY_MB", 2048, least=1),
+    "processes": read_whole_number("DATARUN_PROCESSES", 64, least=1),
+    "scratch_mb": read_whole_number("DATARUN_SCRATCH_MB", 256, least=1),
+    "output_kb": read_whole_number("DATARUN_OUTPUT_KB", 256, least=1),
+}
+MAX_LIMITS = {
+    "wall_seconds": read_whole_number("DATARUN_MAX_WALL_SECONDS", 86_400, least=1),
+    "cpu_seconds": read_whole_number("DATARUN_MAX_CPU_SECONDS", 86_400, least=1),
+    "memory_mb": read_whole_number(
+        "DATARUN_MAX_MEMORY_MB",
+        max(psutil.virtual_memory().total // 2**20 - MEMORY_RESERVE_MB, 256),
+        least=1,
+    ),
+    "processes": read_whole_number("DATARUN_MAX_PROCESSES", 512, least=1),
+    "scratch_mb": read_whole_number("DATARUN_MAX_SCRATCH_MB", 4096, least=1),
+    "output_kb": read_whole_number("DATARUN_MAX_OUTPUT_KB", 4096, least=1),
+}
+MAX_PART_BYTES = read_whole_number("DATARUN_MAX_PART_MB", 16_384, least=1) * 2**20
+SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least=1)
+
+# Storage: blobs, scratch folders of running folds, the embedded broker's messages.
+STORAGE_ROOT = read_storage_root(home=DATARUN_HOME)
+SCRATCH_ROOT = DATARUN_HOME / "scratch"
+INLINE_PREDICTIONS_BYTES = 64 * 1024
+
+# Scheduling. A claim is held under a lease that its worker renews; an expired one goes back.
+LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)
+HEARTBEAT_SECONDS = read_whole_number("DATARUN_HEARTBEAT_SECONDS", 5, least=1)
+MAX_ATTEMPTS = read_whole_number("DATARUN_MAX_ATTEMPTS", 3, least=1)
+SHUTDOWN_GRACE_SECONDS = read_whole_number("DATARUN_SHUTDOWN_GRACE_SECONDS", 10)
+
+# Serving from one machine (`manage.py serve`).
+PORT = read_whole_number("DATARUN_PORT", 8000)
+SLOTS = read_whole_number("DATARUN_SLOTS", os.cpu_count() or 1)
+WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
+
+# A message is a hint that something waits: it carries no data, is acknowledged early and goes
+# stale; the database decides what runs (docs/design.md).
+BROKER_FOLDER = DATARUN_HOME / "broker"
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="") or "filesystem://"
+CELERY_TASK_DEFAULT_QUEUE = "datarun"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CONCURRENCY = max(SLOTS, 1)
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    CELERY_BROKER_TRANSPORT = "datarun.filesystem_broker:Transport"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(BROKER_FOLDER / "messages"),
+        "data_folder_out": str(BROKER_FOLDER / "messages"),
+        "control_folder": str(BROKER_FOLDER / "control"),
+        "store_processed": False,
+        "polling_interval": 0.05,
+    }
+elif CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "format": "{asctime}.{msecs:03.0f}Z {levelname} {name}: {message}",
+            "datefmt": "%Y-%m-%dT%H:%M:%S",
+            "style": "{",
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

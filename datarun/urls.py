@@ -1,0 +1,14 @@
+"""Root routes."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("runapp/", include("runapp.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "runapp.views.plain.answer_bad_request"
+handler403 = "runapp.views.plain.answer_forbidden"
+handler404 = "runapp.views.plain.answer_not_found"
+handler500 = "runapp.views.plain.answer_server_error"

@@ -1,0 +1,65 @@
+"""A read-mostly admin for operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from runapp.models import FoldAttempt, RawData, Submission, SubmissionFold, Worker
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Shows rows; changes go through the API, whose rules a form would bypass."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(RawData)
+class RawDataAdmin(ReadOnlyAdmin):
+    list_display = ("id", "name", "owner", "state", "n_train", "n_test", "created_at")
+    list_filter = ("state",)
+    search_fields = ("name", "owner__username")
+    list_select_related = ("owner",)
+
+
+@admin.register(Submission)
+class SubmissionAdmin(ReadOnlyAdmin):
+    list_display = ("id", "databoard_s_id", "owner", "raw_data", "created_at")
+    search_fields = ("=databoard_s_id", "owner__username")
+    list_select_related = ("owner", "raw_data")
+
+
+@admin.register(SubmissionFold)
+class SubmissionFoldAdmin(ReadOnlyAdmin):
+    list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")
+    list_filter = ("state", "priority", "phase", "error_code")
+    search_fields = ("=databoard_sf_id", "owner__username")
+    list_select_related = ("owner",)
+    exclude = ("train_is", "test_is")
+
+
+@admin.register(FoldAttempt)
+class FoldAttemptAdmin(ReadOnlyAdmin):
+    list_display = ("id", "fold", "number", "worker", "outcome", "ended_at")
+    list_select_related = ("fold",)
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = ("name", "host", "slots", "started_at", "seen_at")

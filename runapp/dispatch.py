@@ -1,0 +1,53 @@
+"""The only place that puts hints on the queue.
+
+A hint says "something waits" and nothing else. It is published after the transaction commits;
+when that fails nothing is lost: idle workers look for themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from functools import partial
+
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+
+TASK_NAME = "runapp.tasks.work"
+HINT_SECONDS = 60
+# With a dead broker every request would wait for it; after one failure the others go on at once.
+PAUSE_AFTER_FAILURE_SECONDS = 5.0
+
+_paused_until = 0.0
+
+
+def ring(*, task_id: str | None = None) -> str:
+    """Tell the workers, once the transaction has committed, that something waits.
+
+    Returns
+    -------
+    str
+        The task id of the hint, also when it cannot be published.
+    """
+    task_id = task_id or str(uuid.uuid4())
+    transaction.on_commit(partial(publish, task_id=task_id), robust=True)
+    return task_id
+
+
+def publish(*, task_id: str | None = None) -> bool:
+    """Put one hint on the queue now; False when the broker does not take it."""
+    global _paused_until
+    from datarun.celery import app
+
+    if time.monotonic() < _paused_until:
+        return False
+    try:
+        app.send_task(TASK_NAME, task_id=task_id, expires=HINT_SECONDS, retry=False)
+    except (OperationalError, OSError) as error:
+        _paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
+        logger.warning("no hint published, workers will look for themselves: %s", error)
+        return False
+    return True

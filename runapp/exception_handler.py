@@ -1,0 +1,70 @@
+"""Turns errors into HTTP answers: one shape, stable codes, no server paths."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import OperationalError
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from runapp import exceptions as ours
+
+logger = logging.getLogger(__name__)
+
+_STATUSES: dict[type[ours.DatarunError], int] = {
+    ours.InvalidInput: 400,
+    ours.NotFound: 404,
+    ours.Conflict: 409,
+    ours.TooLarge: 413,
+    ours.SpecificModuleMissing: 406,
+}
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer an error; None leaves it to Django's own 500."""
+    if isinstance(error, ours.SpecificModuleMissing):
+        return Response({"error": error.message}, status=406)
+    if isinstance(error, ours.DatarunError):
+        return _answer_ours(error)
+    if isinstance(error, OperationalError):
+        logger.exception("the database refused")
+        return Response(
+            _describe(None, "unavailable", "The database is busy or away; try again."),
+            status=503,
+            headers={"Retry-After": "2"},
+        )
+    response = exception_handler(error, context)
+    if response is not None and isinstance(error, drf.APIException):
+        errors = list(_list_errors(error.get_full_details()))
+        body = response.data if isinstance(response.data, dict) else {"detail": response.data}
+        response.data = {**body, "errors": errors}
+    return response
+
+
+def _answer_ours(error: ours.DatarunError) -> Response:
+    status = _STATUSES.get(type(error), 500)
+    if status == 500:
+        logger.error("%s", error.message)
+    return Response(_describe(error.field, error.code, error.message), status=status)
+
+
+def _describe(field: str | None, code: str, message: str) -> dict[str, Any]:
+    plain = {"detail": message} if field is None else {field: [message]}
+    return {**plain, "errors": [{"field": field, "code": code, "message": message}]}
+
+
+def _list_errors(details: Any, field: str | None = None) -> Iterator[dict[str, Any]]:
+    """Flatten DRF's nested details; a nested field is told by its dotted path."""
+    if isinstance(details, list):
+        for item in details:
+            yield from _list_errors(item, field)
+    elif set(details) == {"message", "code"} and not isinstance(details["message"], (dict, list)):
+        yield {"field": field, "code": details["code"], "message": details["message"]}
+    else:
+        for name, item in details.items():
+            path = name if field is None else f"{field}.{name}"
+            yield from _list_errors(item, None if name == "non_field_errors" else path)

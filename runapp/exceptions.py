@@ -1,0 +1,60 @@
+"""Errors of our own, each with a stable code; the exception handler makes them HTTP answers."""
+
+from __future__ import annotations
+
+
+class DatarunError(Exception):
+    """The parent of all errors that a client is told of.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do next, without a path of the server.
+    field : str, optional
+        The field of the request that is at fault.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, *, field: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        if code is not None:
+            self.code = code
+
+
+class InvalidInput(DatarunError):
+    """A value that cannot be accepted (400)."""
+
+    code = "invalid"
+
+
+class NotFound(DatarunError):
+    """Nothing of that id that the caller may know of (404)."""
+
+    code = "not_found"
+
+
+class Conflict(DatarunError):
+    """The request does not fit what is there (409)."""
+
+    code = "conflict"
+
+
+class TooLarge(DatarunError):
+    """More bytes than the server takes (413)."""
+
+    code = "too_large"
+
+
+class SpecificModuleMissing(DatarunError):
+    """Several files and no Python module that says how to read them (406)."""
+
+    code = "specific_missing"
+
+
+class StorageError(DatarunError):
+    """A blob is missing or damaged: an operator's matter (500 when a client meets it)."""
+
+    code = "storage"

@@ -1,0 +1,58 @@
+"""Makes an account."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.core.validators import validate_email
+from django.db import IntegrityError, transaction
+
+
+class Command(BaseCommand):
+    """Make an account that logs in with a name and a password."""
+
+    help = __doc__ or ""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name")
+        parser.add_argument("email")
+        parser.add_argument("password")
+        parser.add_argument(
+            "--superuser", action="store_true", help="sees every account's rows and the admin site"
+        )
+
+    def handle(
+        self, *args: Any, name: str, email: str, password: str, superuser: bool, **options: Any
+    ) -> None:
+        name = User.normalize_username(name)
+        check_account(name=name, email=email, password=password)
+        create = User.objects.create_superuser if superuser else User.objects.create_user
+        try:
+            with transaction.atomic():
+                create(name, email, password)
+        except IntegrityError as error:
+            raise CommandError(f"The name {name!r} is taken.") from error
+        kind = "superuser" if superuser else "user"
+        self.stdout.write(f"Created the {kind} {name}.")
+
+
+def check_account(*, name: str, email: str, password: str) -> None:
+    """Check what makes an account before anything is written.
+
+    Raises
+    ------
+    CommandError
+        When the name, the e-mail address or the password is not acceptable.
+    """
+    user = User(username=name, email=email)
+    try:
+        User._meta.get_field("username").clean(name, user)
+        validate_email(email)
+        validate_password(password, user=user)
+    except ValidationError as error:
+        raise CommandError(" ".join(error.messages)) from error

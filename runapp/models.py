@@ -1,0 +1,270 @@
+"""Datasets, submissions, folds and their results: fields, constraints, chainable filters."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from runapp.storage import Bin
+from runapp.transitions import Phase, State
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+MAX_CLIENT_ID = 2**63 - 1
+
+
+def make_storage_key() -> str:
+    return uuid.uuid4().hex
+
+
+def _choices(enum: Any) -> list[tuple[str, str]]:
+    return [(str(member), str(member)) for member in enum]
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows that belong to an account."""
+
+    def visible_to(self, account: User) -> Self:
+        """Keep what the account may see: its own rows, or all of them for a superuser."""
+        return self if account.is_superuser else self.filter(owner=account)
+
+
+class RawData(models.Model):
+    """A dataset and its split into a train and a test part."""
+
+    class State(models.TextChoices):
+        NEW = "NEW"
+        SPLITTING = "SPLITTING"
+        READY = "READY"
+        ERROR = "ERROR"
+
+    class SplitPhase(models.TextChoices):
+        IDLE = "idle"
+        WAITING = "waiting"
+        RUNNING = "running"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="raw_data")
+    name = models.CharField(max_length=40)
+    storage_key = models.CharField(max_length=32, default=make_storage_key, unique=True)
+    target_column = models.CharField(max_length=255)
+    workflow_elements = models.CharField(max_length=200)
+    files = models.JSONField(help_text="File name -> SHA-256 digest.")
+    limits = models.JSONField(default=dict, help_text="Limits that differ from the defaults.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    state = models.CharField(max_length=9, choices=State, default=State.NEW)
+    error_code = models.CharField(max_length=20, null=True)
+    log_messages = models.TextField(default="")
+    classes = models.JSONField(null=True)
+    n_train = models.BigIntegerField(null=True)
+    n_test = models.BigIntegerField(null=True)
+    parts = models.JSONField(null=True, help_text="Part name -> SHA-256 digest.")
+    split_digest = models.CharField(max_length=64, default="")
+
+    # The split is work for a worker, claimed and held like a fold.
+    split_phase = models.CharField(max_length=7, choices=SplitPhase, default=SplitPhase.IDLE)
+    split_request = models.JSONField(null=True)
+    split_attempt = models.PositiveIntegerField(default=0)
+    split_failures = models.PositiveIntegerField(default=0)
+    split_queued_at = models.DateTimeField(null=True)
+    split_lease_expires_at = models.DateTimeField(null=True)
+    split_worker = models.CharField(max_length=255, default="")
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "raw data"
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "name"], name="raw_data_name_of_owner"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["split_queued_at", "id"],
+                name="raw_data_split_waiting",
+                condition=Q(split_phase="waiting"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def bin(self) -> Bin:
+        return Bin(root=settings.STORAGE_ROOT, key=self.storage_key)
+
+    @property
+    def files_path(self) -> str:
+        return self.bin.relative_path
+
+    @property
+    def elements(self) -> list[str]:
+        return self.workflow_elements.split(",")
+
+    @property
+    def limits_in_force(self) -> dict[str, Any]:
+        return {**settings.DEFAULT_LIMITS, **self.limits}
+
+    @property
+    def specific_module(self) -> str | None:
+        """The name of the organiser's own module, if the dataset brings one."""
+        modules = [name for name in self.files if name.endswith(".py")]
+        return "specific.py" if "specific.py" in modules else (modules[0] if modules else None)
+
+
+class Submission(models.Model):
+    """A participant's code on one dataset."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="submissions")
+    raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="submissions")
+    databoard_s_id = models.BigIntegerField(null=True)
+    files = models.JSONField(help_text="File name -> SHA-256 digest.")
+    hash_files = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "databoard_s_id"], name="submission_id_of_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"submission {self.databoard_s_id}"
+
+    @property
+    def files_path(self) -> str:
+        return f"{self.raw_data.files_path}/code/{self.hash_files[:2]}/{self.hash_files}"
+
+
+class SubmissionFold(models.Model):
+    """One submission on one cross-validation fold."""
+
+    class Priority(models.TextChoices):
+        # In the order in which they are served: "H" sorts before "L".
+        HIGH = "H"
+        LOW = "L"
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folds")
+    submission = models.ForeignKey(Submission, models.CASCADE, related_name="folds")
+    databoard_sf_id = models.BigIntegerField(null=True)
+    # zlib-compressed little-endian int64, the wire form less its base64.
+    train_is = models.BinaryField()
+    test_is = models.BinaryField()
+    priority = models.CharField(max_length=1, choices=Priority, default=Priority.LOW)
+
+    phase = models.CharField(max_length=7, choices=_choices(Phase), default=Phase.WAITING)
+    attempt = models.PositiveIntegerField(default=0, help_text="Fences off late results.")
+    failures = models.PositiveIntegerField(default=0, help_text="Attempts lost by our own fault.")
+    worker = models.CharField(max_length=255, default="")
+    claim_token = models.CharField(max_length=32, default="")
+    lease_expires_at = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    state = models.CharField(max_length=9, choices=_choices(State), default=State.TODO)
+    error_code = models.CharField(max_length=20, null=True)
+    log_messages = models.TextField(default="")
+    train_time = models.FloatField(null=True)
+    validation_time = models.FloatField(null=True)
+    test_time = models.FloatField(null=True)
+    train_cpu_time = models.FloatField(null=True)
+    test_cpu_time = models.FloatField(null=True)
+    train_memory = models.FloatField(null=True, help_text="Peak, in units of 1024 bytes.")
+    test_memory = models.FloatField(null=True, help_text="Peak, in units of 1024 bytes.")
+    measured_by = models.CharField(max_length=100, null=True)
+    split_digest = models.CharField(max_length=64, default="")
+    code_digest = models.CharField(max_length=64, default="")
+    new = models.BooleanField(default=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "databoard_sf_id"], name="fold_id_of_owner"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["priority", "queued_at", "id"],
+                name="fold_waiting",
+                condition=Q(phase="waiting"),
+            ),
+            models.Index(
+                fields=["lease_expires_at"], name="fold_lease", condition=Q(phase="running")
+            ),
+            models.Index(
+                fields=["owner", "id"], name="fold_new", condition=Q(new=True, state="TESTED")
+            ),
+            models.Index(
+                fields=["claim_token"], name="fold_claim_token", condition=~Q(claim_token="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"fold {self.databoard_sf_id}"
+
+
+class FoldAttempt(models.Model):
+    """What became of one attempt at a fold; kept when the fold is run again."""
+
+    fold = models.ForeignKey(SubmissionFold, models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    worker = models.CharField(max_length=255)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField()
+    outcome = models.CharField(max_length=20, help_text="tested, an error code, or why it ended.")
+    usage = models.JSONField(default=dict)
+    code_digest = models.CharField(max_length=64, default="")
+    split_digest = models.CharField(max_length=64, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["fold", "number"], name="attempt_number_of_fold"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.outcome}"
+
+
+class Predictions(models.Model):
+    """The predictions of a fold on one part: float64 bytes, C order, apart from the fold's row."""
+
+    class Part(models.TextChoices):
+        FULL_TRAIN = "full_train"
+        TEST = "test"
+
+    fold = models.ForeignKey(SubmissionFold, models.CASCADE, related_name="predictions")
+    part = models.CharField(max_length=10, choices=Part)
+    shape = models.JSONField()
+    digest = models.CharField(max_length=64)
+    # Small ones lie in the row, large ones in the dataset's bin.
+    data = models.BinaryField(null=True)
+
+    class Meta:
+        verbose_name_plural = "predictions"
+        constraints = [
+            models.UniqueConstraint(fields=["fold", "part"], name="predictions_part_of_fold"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.part} predictions"
+
+
+class Worker(models.Model):
+    """A running worker process and when it was last heard of."""
+
+    name = models.CharField(max_length=255, unique=True)
+    host = models.CharField(max_length=255)
+    slots = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,273 @@
+"""What runs in the forked child: load, fit, predict and report, or split a dataset.
+
+From the frame STARTED on, participant code shares this process and may forge anything that
+leaves it; the supervisor checks all of it as if the participant had written it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import mmap
+import os
+import pickle
+import random
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from runapp.runner import columns, frames, labels, sandbox, splitting
+from runapp.runner.contract import (
+    CODE_FOLDER,
+    DATA_FOLDER,
+    FRAME_HEADER,
+    KIT_FOLDER,
+    STARTED_PAYLOAD,
+    DataForm,
+    FoldJob,
+    FrameKind,
+    SplitJob,
+)
+from runapp.runner.failure import pack_failure
+from runapp.runner.workflow import ElementsWorkflow, OwnWorkflow, Workflow
+
+# A code that looks for randomness without a seed of its own gets the same bits at every run.
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class Channel:
+    """The socket to the supervisor: frames out, leave to go on and one descriptor in."""
+
+    socket: socket.socket
+
+    def send(self, kind: FrameKind, payload: bytes = b"") -> None:
+        self.socket.sendall(FRAME_HEADER.pack(kind, len(payload)) + payload)
+
+    def send_file(self, kind: FrameKind, path: Path) -> None:
+        self.socket.sendall(FRAME_HEADER.pack(kind, path.stat().st_size))
+        with path.open("rb") as file:
+            self.socket.sendfile(file)
+
+    def wait_for_leave(self) -> list[int]:
+        """Wait while the supervisor takes its figures; return the descriptors that it gives."""
+        _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1)
+        return descriptors
+
+
+def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> NoReturn:
+    """Train and test one fold; never returns.
+
+    Parameters
+    ----------
+    job_fd : int
+        An anonymous file that holds the packed `FoldJob`.
+    x_train_fd : int
+        The stored X of the train part.
+    channel_fd : int
+        A stream socket to the supervisor.
+    scratch : str
+        An empty folder of this fold alone, the working directory.
+    """
+    job = FoldJob.unpack(_read_all(job_fd))
+    channel = Channel(socket.socket(fileno=channel_fd))
+    y = columns.read_column(memoryview(job.labels))
+    _write_files(Path(scratch, CODE_FOLDER), job.files)
+    _write_files(Path(scratch, KIT_FOLDER), job.kit_files)
+    X_train = frames.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
+    _enter(scratch, memory_bytes=job.limits.memory_bytes + job.test_bytes)
+
+    def train_and_test() -> None:
+        workflow = _make_workflow(job, scratch=scratch)
+        X = X_train if X_train is not None else _unpickle(x_train_fd)
+        workflow.load()
+        workflow.fit(X, y, job.train_is)
+        channel.send(FrameKind.FITTED)
+        channel.wait_for_leave()
+        _send_predictions(channel, FrameKind.TRAIN_PREDICTIONS, workflow, X, job.n_train)
+        # The test part comes only once the predictions of the train part have arrived.
+        (x_test_fd,) = channel.wait_for_leave()
+        X_test = frames.map_frame(x_test_fd) if job.form is DataForm.FRAME else _unpickle(x_test_fd)
+        _send_predictions(channel, FrameKind.TEST_PREDICTIONS, workflow, X_test, job.n_test)
+        channel.wait_for_leave()
+
+    _start(channel)
+    _run_and_leave(train_and_test, channel=channel, scratch=scratch)
+
+
+def run_split(*, job_fd: int, channel_fd: int, scratch: str) -> NoReturn:
+    """Split a dataset whose files lie in `scratch`/data; never returns.
+
+    Parameters
+    ----------
+    job_fd : int
+        An anonymous file that holds the packed `SplitJob`.
+    channel_fd : int
+        A stream socket to the supervisor, which stores what it is sent.
+    scratch : str
+        A folder of this run alone, the working directory.
+    """
+    job = SplitJob.unpack(_read_all(job_fd))
+    channel = Channel(socket.socket(fileno=channel_fd))
+    _enter(scratch, memory_bytes=job.limits.memory_bytes)
+
+    def split() -> None:
+        if job.kit_module is None:
+            _split_csv(job, channel)
+        else:
+            _split_own(job, job.kit_module, channel)
+        channel.send(FrameKind.SPLIT)
+
+    _start(channel)
+    _run_and_leave(split, channel=channel, scratch=scratch)
+
+
+def _split_csv(job: SplitJob, channel: Channel) -> None:
+    assert job.held_out_test is not None
+    assert job.random_state is not None
+    parts = splitting.split_csv(
+        path=Path(DATA_FOLDER, job.files[0]),
+        target_column=job.target_column,
+        held_out_test=job.held_out_test,
+        random_state=job.random_state,
+        is_classification=job.is_classification,
+    )
+    for x_kind, X, y_kind, y in (
+        (FrameKind.X_TRAIN, parts.X_train, FrameKind.Y_TRAIN, parts.y_train),
+        (FrameKind.X_TEST, parts.X_test, FrameKind.Y_TEST, parts.y_test),
+    ):
+        _send_written(channel, x_kind, partial(frames.write_frame, X))
+        _send_written(channel, y_kind, partial(columns.write_column, y))
+
+
+def _split_own(job: SplitJob, kit_module: str, channel: Channel) -> None:
+    kit = _import_kit(Path(DATA_FOLDER, kit_module).absolute())
+    kit.prepare_data(DATA_FOLDER)
+    for part, x_kind, y_kind in (
+        ("train", FrameKind.X_TRAIN, FrameKind.Y_TRAIN),
+        ("test", FrameKind.X_TEST, FrameKind.Y_TEST),
+    ):
+        X, y = getattr(kit, f"get_{part}_data")(DATA_FOLDER)
+        checked = labels.as_labels(y)
+        _check_lengths(X, checked, part=part)
+        _send_written(channel, x_kind, partial(pickle.dump, X, protocol=5))
+        _send_written(channel, y_kind, partial(columns.write_column, checked))
+
+
+def _check_lengths(X: Any, y: Any, *, part: str) -> None:
+    rows = X.shape[0] if hasattr(X, "shape") else len(X) if hasattr(X, "__len__") else len(y)
+    if len(y) == 0 or rows != len(y):
+        raise splitting.SplitError(
+            f"get_{part}_data returned {rows} rows of X and {len(y)} labels; "
+            "both must be the same number and not 0."
+        )
+
+
+def _send_written(channel: Channel, kind: FrameKind, write: Callable[[Any], object]) -> None:
+    path = Path(f".part-{kind}")
+    with path.open("wb") as file:
+        write(file)
+    channel.send_file(kind, path)
+    path.unlink()
+
+
+def _make_workflow(job: FoldJob, *, scratch: str) -> Workflow:
+    if job.kit_module is None:
+        return ElementsWorkflow(package=CODE_FOLDER, elements=job.elements)
+    kit = _import_kit(Path(scratch, KIT_FOLDER, job.kit_module))
+    return OwnWorkflow(module=kit, package=CODE_FOLDER, n_train=job.n_train)
+
+
+def _import_kit(path: Path) -> ModuleType:
+    # Its neighbours may be imported by name, but never shadow what is installed.
+    sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _send_predictions(
+    channel: Channel, kind: FrameKind, workflow: Workflow, X: Any, n_rows: int
+) -> None:
+    predictions = workflow.predict(X, n_rows)
+    shape = np.array(predictions.shape, dtype="<i8")
+    header = bytes([predictions.ndim]) + shape.tobytes()
+    channel.send(kind, header + predictions.astype("<f8", copy=False).tobytes())
+
+
+def _enter(scratch: str, *, memory_bytes: int) -> None:
+    os.chdir(scratch)
+    os.environ["TMPDIR"] = os.environ["HOME"] = scratch
+    # At the end: a file of the submission never shadows an installed module.
+    sys.path += [scratch, str(Path(scratch, CODE_FOLDER))]
+    for name in [name for name in sys.modules if name.split(".")[0] == "runapp"]:
+        del sys.modules[name]
+    random.seed(RANDOM_SEED)
+    np.random.seed(RANDOM_SEED)
+    sandbox.enter(memory_bytes=memory_bytes)
+
+
+def _start(channel: Channel) -> None:
+    channel.send(FrameKind.STARTED, STARTED_PAYLOAD.pack(_read_private_bytes()))
+
+
+def _read_private_bytes() -> int:
+    sizes = {}
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            name, _, value = line.partition(b":")
+            if name in (b"RssAnon", b"RssShmem"):
+                sizes[name] = int(value.split()[0]) * 1024
+    return sum(sizes.values())
+
+
+def _run_and_leave(work: Callable[[], None], *, channel: Channel, scratch: str) -> NoReturn:
+    process = os.getpid()
+    status = 0
+    try:
+        work()
+    except BaseException as error:
+        status = 1
+        if os.getpid() == process:
+            channel.send(FrameKind.FAILED, pack_failure(error, scratch=scratch))
+    finally:
+        _flush_output()
+        # No atexit handlers, no finalisers: nothing of the submission runs after its report.
+        os._exit(status)
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # The submission may have closed or replaced it.
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _read_all(descriptor: int) -> bytes:
+    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
+        return content[:]
+
+
+def _unpickle(descriptor: int) -> Any:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return pickle.load(file)

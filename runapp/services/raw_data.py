@@ -1,0 +1,145 @@
+"""Datasets: create, change, delete, and ask for a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from runapp import dispatch
+from runapp.exceptions import Conflict, InvalidInput, SpecificModuleMissing
+from runapp.models import RawData, SubmissionFold
+from runapp.services.folds import requeue_running
+from runapp.storage import Kind
+
+TAKEN_NAME = "RawData with this name already exists."
+
+
+def create_raw_data(
+    *,
+    owner: User,
+    name: str,
+    target_column: str,
+    workflow_elements: str,
+    files: Mapping[str, bytes],
+    limits: Mapping[str, float | None],
+) -> RawData:
+    """Store a dataset, completely or not at all.
+
+    Raises
+    ------
+    InvalidInput
+        When the account has a dataset of that name, or several modules of which none is named
+        `specific.py`.
+    SpecificModuleMissing
+        When there are several files and no Python module.
+    """
+    _check_files(files)
+    if RawData.objects.filter(owner=owner, name=name).exists():
+        raise InvalidInput(TAKEN_NAME, field="name", code="unique")
+    raw_data = RawData(
+        owner=owner,
+        name=name,
+        target_column=target_column,
+        workflow_elements=workflow_elements,
+        limits={key: value for key, value in limits.items() if value is not None},
+    )
+    try:
+        raw_data.files = dict(raw_data.bin.write_tree(kind=Kind.RAW, files=files).files)
+        with transaction.atomic():
+            raw_data.save(force_insert=True)
+    except IntegrityError as error:
+        raw_data.bin.remove()
+        raise InvalidInput(TAKEN_NAME, field="name", code="unique") from error
+    except BaseException:
+        raw_data.bin.remove()
+        raise
+    return raw_data
+
+
+def change_limits(*, raw_data: RawData, limits: Mapping[str, float | None]) -> RawData:
+    """Set some limits of a dataset; None goes back to the server's default."""
+    with transaction.atomic():
+        locked: RawData = RawData.objects.select_for_update().get(pk=raw_data.pk)
+        merged = {**locked.limits, **limits}
+        locked.limits = {key: value for key, value in merged.items() if value is not None}
+        locked.save(update_fields=["limits"])
+    return locked
+
+
+def delete_raw_data(*, raw_data: RawData) -> None:
+    """Delete a dataset with its files, submissions and folds.
+
+    A running fold's worker finds its row gone at the next heartbeat and kills it.
+    """
+    with transaction.atomic():
+        raw_data.delete()
+        transaction.on_commit(raw_data.bin.remove, robust=True)
+
+
+def request_split(
+    *, raw_data: RawData, held_out_test: float, random_state: int, force: bool
+) -> str:
+    """Ask for a split of a CSV dataset; return the task's id.
+
+    Raises
+    ------
+    InvalidInput
+        When the dataset has a module of its own.
+    Conflict
+        When it has folds and `force` is false.
+    """
+    if raw_data.specific_module is not None:
+        raise InvalidInput("This dataset has its own module; use customsplit.", field="raw_data_id")
+    request = {"held_out_test": held_out_test, "random_state": random_state}
+    return _request(raw_data, request=request, force=force)
+
+
+def request_custom_split(*, raw_data: RawData, force: bool) -> str:
+    """Ask for a split by the dataset's own module; return the task's id.
+
+    Raises
+    ------
+    InvalidInput
+        When the dataset has none.
+    Conflict
+        When it has folds and `force` is false.
+    """
+    if raw_data.specific_module is None:
+        raise InvalidInput("This dataset has no specific.py; use split.", field="raw_data_id")
+    return _request(raw_data, request={}, force=force)
+
+
+def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) -> str:
+    folds = SubmissionFold.objects.filter(submission__raw_data=raw_data)
+    with transaction.atomic():
+        rows = RawData.objects.select_for_update().filter(pk=raw_data.pk)
+        if rows.first() is None:
+            raise Conflict("This dataset has just been deleted.")
+        if not force and folds.exists():
+            raise Conflict("This dataset has folds; force splits it again.")
+        rows.update(
+            state=RawData.State.SPLITTING,
+            error_code=None,
+            log_messages="",
+            split_phase=RawData.SplitPhase.WAITING,
+            split_request=dict(request),
+            # A split that runs now has another number and is refused when it comes to record.
+            split_attempt=F("split_attempt") + 1,
+            split_failures=0,
+            split_queued_at=Now(),
+            split_lease_expires_at=None,
+        )
+        requeue_running(folds)
+        return dispatch.ring()
+
+
+def _check_files(files: Mapping[str, bytes]) -> None:
+    modules = [name for name in files if name.endswith(".py")]
+    if len(files) > 1 and not modules:
+        raise SpecificModuleMissing("Submit a specific.py when submitting several files")
+    if len(modules) > 1 and "specific.py" not in modules:
+        raise InvalidInput("Several Python files and none is named specific.py.", field="files")

@@ -1,0 +1,141 @@
+"""Runs a claimed split and stores the parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from django.conf import settings
+from django.db import OperationalError
+from numpy.typing import NDArray
+
+from runapp.exceptions import StorageError
+from runapp.models import RawData
+from runapp.runner import columns
+from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob
+from runapp.runner.labels import LabelError, class_labels
+from runapp.runner.supervisor import Supervisor
+from runapp.services.claims import end_split_in_error, held_split, renew_split, return_split
+from runapp.services.training import write_log
+from runapp.storage import BlobWriter, Kind
+
+logger = logging.getLogger(__name__)
+
+_PARTS = {
+    "X_train": (FrameKind.X_TRAIN, Kind.FEATURES),
+    "y_train": (FrameKind.Y_TRAIN, Kind.LABELS),
+    "X_test": (FrameKind.X_TEST, Kind.FEATURES),
+    "y_test": (FrameKind.Y_TEST, Kind.LABELS),
+}
+# Public codes of a dataset's failed split; what an organiser's code does wrong is `split_error`.
+_LIMIT_CODES = (Outcome.WALL_LIMIT, Outcome.CPU_LIMIT, Outcome.MEMORY_LIMIT, Outcome.OUTPUT_LIMIT)
+
+
+def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> None:
+    """Split a claimed dataset; whatever happens ends in one recorded outcome."""
+    has_left = False
+
+    def should_stop() -> bool:
+        nonlocal has_left
+        has_left = is_leaving()
+        try:
+            return has_left or not renew_split(raw_data)
+        except OperationalError as error:
+            logger.warning("dataset %s: no heartbeat: %s", raw_data.pk, error)
+            return False
+
+    try:
+        result, parts = _run(raw_data, supervisor, should_stop)
+    except StorageError as error:
+        logger.error("dataset %s: %s", raw_data.pk, error.message)
+        return_split(raw_data, reason="The dataset's files cannot be read.", is_failure=True)
+        return
+    if result.outcome is Outcome.TESTED:
+        _record_parts(raw_data, parts)
+    elif result.outcome is Outcome.STOPPED:
+        if has_left:
+            return_split(raw_data, reason="The worker left.", is_failure=False)
+    elif result.outcome.is_ours:
+        logger.error("dataset %s: %s %s", raw_data.pk, result.sentence, result.output)
+        return_split(raw_data, reason=f"Our fault: {result.sentence}.", is_failure=True)
+    else:
+        code = result.outcome.value if result.outcome in _LIMIT_CODES else "split_error"
+        end_split_in_error(raw_data, error_code=code, log_messages=write_log(result))
+
+
+def _run(
+    raw_data: RawData, supervisor: Supervisor, should_stop: Callable[[], bool]
+) -> tuple[RunResult, dict[str, str]]:
+    bin = raw_data.bin
+    files = {
+        name: bin.locate(kind=Kind.RAW, digest=digest) for name, digest in raw_data.files.items()
+    }
+    for digest in raw_data.files.values():
+        bin.open(kind=Kind.RAW, digest=digest).close()
+    writers: dict[str, BlobWriter] = {}
+    with ExitStack() as stack:
+        for name, (_, kind) in _PARTS.items():
+            writers[name] = stack.enter_context(bin.open_writer(kind=kind))
+        result = supervisor.run_split(
+            job=_make_job(raw_data),
+            files=files,
+            sinks={kind: writers[name].write for name, (kind, _) in _PARTS.items()},
+            max_part_bytes=settings.MAX_PART_BYTES,
+            should_stop=should_stop,
+        )
+        if result.outcome is not Outcome.TESTED:
+            for writer in writers.values():
+                writer.discard()
+    parts = {name: writer.digest for name, writer in writers.items()}
+    form = DataForm.FRAME if raw_data.specific_module is None else DataForm.PICKLE
+    return result, {**parts, "form": form.value}
+
+
+def _make_job(raw_data: RawData) -> SplitJob:
+    request = raw_data.split_request or {}
+    return SplitJob(
+        files=tuple(raw_data.files),
+        kit_module=raw_data.specific_module,
+        target_column=raw_data.target_column,
+        is_classification="classifier" in raw_data.elements,
+        held_out_test=request.get("held_out_test"),
+        random_state=request.get("random_state"),
+        limits=Limits(
+            **{
+                **settings.MAX_LIMITS,
+                "wall_seconds": settings.SPLIT_WALL_SECONDS,
+                "output_kb": settings.DEFAULT_LIMITS["output_kb"],
+            }
+        ),
+    )
+
+
+def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
+    try:
+        y_train, y_test = (_read_labels(raw_data, parts[name]) for name in ("y_train", "y_test"))
+        classes = class_labels(y_train) if "classifier" in raw_data.elements else None
+    except (columns.ColumnsError, LabelError) as error:
+        end_split_in_error(raw_data, error_code="split_error", log_messages=str(error))
+        return
+    stored = held_split(raw_data).update(
+        state=RawData.State.READY,
+        error_code=None,
+        log_messages="",
+        classes=classes,
+        n_train=len(y_train),
+        n_test=len(y_test),
+        parts=parts,
+        split_digest=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+        split_phase=RawData.SplitPhase.IDLE,
+        split_lease_expires_at=None,
+    )
+    if not stored:
+        logger.warning("dataset %s: a split of a lost attempt refused", raw_data.pk)
+
+
+def _read_labels(raw_data: RawData, digest: str) -> NDArray[Any]:
+    return columns.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))

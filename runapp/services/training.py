@@ -1,0 +1,307 @@
+"""Runs a claimed fold and records what came of it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.db import OperationalError, transaction
+from django.db.models.functions import Now
+from numpy.typing import NDArray
+
+from runapp.exceptions import StorageError
+from runapp.models import Predictions, RawData, SubmissionFold
+from runapp.runner import columns
+from runapp.runner.contract import (
+    DataForm,
+    FoldJob,
+    FrameKind,
+    Limits,
+    Outcome,
+    RunResult,
+    StageReport,
+    Usage,
+)
+from runapp.runner.supervisor import Supervisor
+from runapp.services.claims import held_fold, renew_fold, return_fold
+from runapp.services.folds import move, record_attempt, unpack_indices
+from runapp.services.predictions import store_predictions
+from runapp.storage import Kind
+from runapp.transitions import Phase, State
+
+logger = logging.getLogger(__name__)
+
+IsLeaving = Callable[[], bool]
+
+
+class DoesNotFit(Exception):
+    """The fold's indices do not fit the dataset's split."""
+
+
+@dataclass
+class _Heart:
+    """Answers once a second whether to go on, and renews the lease when it is due."""
+
+    fold: SubmissionFold
+    is_leaving: IsLeaving
+    beaten_at: float
+    has_left: bool = False
+
+    def should_stop(self) -> bool:
+        if self.is_leaving():
+            self.has_left = True
+            return True
+        try:
+            if time.monotonic() - self.beaten_at < settings.HEARTBEAT_SECONDS:
+                return not held_fold(self.fold).exists()
+            self.beaten_at = time.monotonic()
+            return not renew_fold(self.fold)
+        except OperationalError as error:
+            # The lease outlives a short absence of the database; a long one ends it elsewhere.
+            logger.warning("fold %s: no heartbeat: %s", self.fold.pk, error)
+            return False
+
+
+def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeaving) -> None:
+    """Train and test a claimed fold; whatever happens ends in one recorded outcome.
+
+    Parameters
+    ----------
+    fold : SubmissionFold
+        Claimed, with its submission and dataset loaded.
+    supervisor : Supervisor
+        The slot's own.
+    is_leaving : callable
+        True when the worker shuts down and its grace has passed: the fold goes back unspent.
+    """
+    raw_data = fold.submission.raw_data
+    fold.code_digest, fold.split_digest = fold.submission.hash_files, raw_data.split_digest
+    heart = _Heart(fold=fold, is_leaving=is_leaving, beaten_at=time.monotonic())
+    made: dict[str, NDArray[np.float64]] = {}
+    try:
+        job = _make_job(fold, raw_data)
+        result = _run(fold, raw_data, job, supervisor, heart, made)
+    except DoesNotFit as error:
+        result = RunResult(Outcome.SUBMISSION_ERROR, str(error), "", "", Usage())
+        _record_error(fold, result, error_code="split_error")
+        return
+    except StorageError as error:
+        logger.error("fold %s: %s", fold.pk, error.message)
+        return_fold(
+            fold,
+            reason="The dataset's files cannot be read here.",
+            is_failure=True,
+            error_code="internal_error",
+        )
+        return
+    _record(fold, raw_data, result, made, heart)
+
+
+def _run(
+    fold: SubmissionFold,
+    raw_data: RawData,
+    job: FoldJob,
+    supervisor: Supervisor,
+    heart: _Heart,
+    made: dict[str, NDArray[np.float64]],
+) -> RunResult:
+    def on_stage(report: StageReport) -> None:
+        if report.predictions is not None:
+            made[_PARTS[report.kind]] = report.predictions
+        if report.kind in _LIVE_STATES:
+            move(
+                held_fold(fold),
+                phase=Phase.RUNNING,
+                state=_LIVE_STATES[report.kind],
+                **_show_usage(report.usage),
+            )
+
+    assert raw_data.parts is not None
+    with ExitStack() as stack:
+        x_train, x_test = (
+            stack.enter_context(raw_data.bin.open(kind=Kind.FEATURES, digest=raw_data.parts[name]))
+            for name in ("X_train", "X_test")
+        )
+        return supervisor.run_fold(
+            job=job,
+            x_train=x_train,
+            x_test=x_test,
+            on_stage=on_stage,
+            should_stop=heart.should_stop,
+        )
+
+
+def _make_job(fold: SubmissionFold, raw_data: RawData) -> FoldJob:
+    # A dataset that is READY has them all.
+    assert raw_data.parts is not None
+    assert raw_data.n_train is not None
+    assert raw_data.n_test is not None
+    bin, parts = raw_data.bin, raw_data.parts
+    train_is = unpack_indices(bytes(fold.train_is))
+    _check_fit(fold, raw_data, train_is)
+    y = columns.read_column(bin.read(kind=Kind.LABELS, digest=parts["y_train"]))[train_is]
+    packed = io.BytesIO()
+    columns.write_column(y, packed)
+    kit_module = raw_data.specific_module
+    kit_files = {name: sha for name, sha in raw_data.files.items() if name.endswith(".py")}
+    classes = raw_data.classes if kit_module is None else None
+    return FoldJob(
+        files=bin.read_tree(kind=Kind.CODE, files=fold.submission.files),
+        elements=tuple(raw_data.elements),
+        kit_files=bin.read_tree(kind=Kind.RAW, files=kit_files),
+        kit_module=kit_module,
+        form=DataForm(parts["form"]),
+        train_is=train_is,
+        labels=packed.getvalue(),
+        n_train=raw_data.n_train,
+        n_test=raw_data.n_test,
+        test_bytes=bin.locate(kind=Kind.FEATURES, digest=parts["X_test"]).stat().st_size,
+        n_classes=None if classes is None else len(classes),
+        class_columns=() if classes is None else _place_classes(classes, y),
+        limits=Limits(**raw_data.limits_in_force),
+        max_predictions_bytes=settings.MAX_PREDICTIONS_BYTES,
+    )
+
+
+def _check_fit(fold: SubmissionFold, raw_data: RawData, train_is: NDArray[np.int64]) -> None:
+    # Posted before the split was known, or before it was made anew.
+    for name, indices in (("train_is", train_is), ("test_is", unpack_indices(bytes(fold.test_is)))):
+        most = int(indices.max())
+        if most >= (raw_data.n_train or 0):
+            raise DoesNotFit(
+                f"{name} names row {most}; the dataset's train part has {raw_data.n_train} rows."
+            )
+
+
+def _place_classes(classes: list[Any], y: NDArray[Any]) -> tuple[int, ...]:
+    """Return the places among the sorted classes of the labels that occur in y."""
+    place = {label: number for number, label in enumerate(classes)}
+    return tuple(sorted(place[label] for label in set(y.tolist())))
+
+
+def _record(
+    fold: SubmissionFold,
+    raw_data: RawData,
+    result: RunResult,
+    made: dict[str, NDArray[np.float64]],
+    heart: _Heart,
+) -> None:
+    if result.outcome is Outcome.STOPPED:
+        if heart.has_left:
+            return_fold(fold, reason="The worker left.", is_failure=False, error_code="worker_lost")
+        else:
+            _record_loss(fold, raw_data, result)
+    elif result.outcome.is_ours:
+        logger.error("fold %s: %s: %s %s", fold.pk, result.outcome, result.sentence, result.output)
+        has_started = result.outcome is Outcome.LOST
+        return_fold(
+            fold,
+            reason=f"Our fault: {result.sentence}.",
+            is_failure=True,
+            error_code="worker_lost" if has_started else "internal_error",
+        )
+    elif result.outcome is Outcome.TESTED:
+        _record_success(fold, raw_data, result, made)
+    else:
+        _record_error(fold, result, error_code=result.outcome.value)
+
+
+def _record_success(
+    fold: SubmissionFold,
+    raw_data: RawData,
+    result: RunResult,
+    made: dict[str, NDArray[np.float64]],
+) -> None:
+    rows = [store_predictions(values, part=part, bin=raw_data.bin) for part, values in made.items()]
+    with transaction.atomic():
+        moved = move(
+            held_fold(fold),
+            phase=Phase.DONE,
+            state=State.TESTED,
+            log_messages=result.output,
+            **_show_end(fold, result),
+        )
+        if moved:
+            Predictions.objects.filter(fold=fold).delete()
+            for row in rows:
+                row.fold = fold
+            Predictions.objects.bulk_create(rows)
+            record_attempt(fold=fold, outcome="tested", usage=asdict(result.usage))
+    if not moved:
+        _record_loss(fold, raw_data, result)
+
+
+def _record_error(fold: SubmissionFold, result: RunResult, *, error_code: str) -> None:
+    with transaction.atomic():
+        moved = move(
+            held_fold(fold),
+            phase=Phase.DONE,
+            state=State.ERROR,
+            error_code=error_code,
+            log_messages=write_log(result),
+            **_show_end(fold, result),
+        )
+        if moved:
+            record_attempt(fold=fold, outcome=error_code, usage=asdict(result.usage))
+    if not moved:
+        logger.warning("fold %s: a result of the lost attempt %s refused", fold.pk, fold.attempt)
+
+
+def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
+    """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
+    logger.info("fold %s: attempt %s no longer counts", fold.pk, fold.attempt)
+    if SubmissionFold.objects.filter(pk=fold.pk).exists():
+        record_attempt(fold=fold, outcome="overtaken", usage=asdict(result.usage))
+    elif not RawData.objects.filter(pk=raw_data.pk).exists():
+        raw_data.bin.remove()  # what this run wrote after the dataset had been deleted
+
+
+def write_log(result: RunResult) -> str:
+    """Return what a client reads of a failed run: its output, then what happened."""
+    sentence = result.sentence[:1].upper() + result.sentence[1:]
+    parts = [result.output.rstrip("\n"), sentence, result.traceback.rstrip("\n")]
+    return "\n".join(part for part in parts if part)
+
+
+def _show_end(fold: SubmissionFold, result: RunResult) -> dict[str, Any]:
+    return {
+        **_show_usage(result.usage),
+        "code_digest": fold.code_digest,
+        "split_digest": fold.split_digest,
+        "finished_at": Now(),
+        "lease_expires_at": None,
+    }
+
+
+def _show_usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "train_time": usage.train_seconds,
+        "validation_time": usage.validation_seconds,
+        "test_time": usage.test_seconds,
+        "train_cpu_time": usage.train_cpu_seconds,
+        "test_cpu_time": usage.test_cpu_seconds,
+        "train_memory": _to_kilobytes(usage.train_peak_bytes),
+        "test_memory": _to_kilobytes(usage.test_peak_bytes),
+        "measured_by": usage.measured_by,
+    }
+
+
+def _to_kilobytes(size: int | None) -> float | None:
+    return None if size is None else size / 1024
+
+
+_PARTS = {
+    FrameKind.TRAIN_PREDICTIONS: Predictions.Part.FULL_TRAIN.value,
+    FrameKind.TEST_PREDICTIONS: Predictions.Part.TEST.value,
+}
+_LIVE_STATES = {
+    FrameKind.FITTED: State.TRAINED,
+    FrameKind.TRAIN_PREDICTIONS: State.VALIDATED,
+}

@@ -1,0 +1,34 @@
+"""One step of a slot's work: claim the best thing that waits and run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runapp.runner.supervisor import Supervisor
+from runapp.services.claims import claim_fold, claim_split
+from runapp.services.splits import run_split
+from runapp.services.training import run_fold
+
+
+def run_next(*, worker: str, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> bool:
+    """Claim and run a split or, when none waits, a fold; False when there was nothing to do.
+
+    Parameters
+    ----------
+    worker : str
+        The slot's name, which the row will carry.
+    supervisor : Supervisor
+        The slot's own.
+    is_leaving : callable
+        True when the worker shuts down and its grace has passed.
+    """
+    # Splits first: they are few, and folds wait for them.
+    raw_data = claim_split(worker=worker)
+    if raw_data is not None:
+        run_split(raw_data=raw_data, supervisor=supervisor, is_leaving=is_leaving)
+        return True
+    fold = claim_fold(worker=worker)
+    if fold is not None:
+        run_fold(fold=fold, supervisor=supervisor, is_leaving=is_leaving)
+        return True
+    return False

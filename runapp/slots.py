@@ -1,0 +1,137 @@
+"""The life of a Celery worker: one pool child is one slot with one keeper.
+
+The main process beats, puts lost work back and rings for what waits while slots are idle, so
+that a lost or unpublished hint delays a fold by about a second and no more. On shutdown it tells
+the slots through memory that they share.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import struct
+import time
+from typing import Any
+
+from celery import current_app, signals
+from django.conf import settings
+from django.db import DatabaseError, connections
+
+from runapp import dispatch
+from runapp.models import SubmissionFold
+from runapp.runner.supervisor import Supervisor
+from runapp.services import workers
+from runapp.services.claims import count_claimable, reap_expired
+from runapp.services.work import run_next
+from runapp.transitions import Phase
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+class Farewell:
+    """When to leave, in memory that the slots share with the main process.
+
+    Holds a moment of the monotonic clock, which all processes of a machine share; 0 is "stay".
+    """
+
+    _MOMENT = struct.Struct("<d")
+
+    def __init__(self) -> None:
+        # Anonymous and shared, mmap(2): made before the pool forks, seen by every slot.
+        self._memory = mmap.mmap(-1, self._MOMENT.size)
+
+    def announce(self, *, grace_seconds: float) -> None:
+        """Let slots finish what they run, for so long; a second call means now."""
+        grace = 0.0 if self.is_announced() else grace_seconds
+        self._MOMENT.pack_into(self._memory, 0, time.monotonic() + grace)
+
+    def is_announced(self) -> bool:
+        return self._read() > 0
+
+    def is_due(self) -> bool:
+        return 0 < self._read() <= time.monotonic()
+
+    def _read(self) -> float:
+        moment: float = self._MOMENT.unpack_from(self._memory)[0]
+        return moment
+
+
+farewell = Farewell()
+_supervisor: Supervisor | None = None
+_beaten_at = 0.0
+
+
+def run_until_idle() -> None:
+    """Run splits and folds, one after the other, until nothing waits or the worker leaves."""
+    while not farewell.is_announced():
+        supervisor = _get_supervisor()
+        if not run_next(worker=_name_slot(), supervisor=supervisor, is_leaving=farewell.is_due):
+            return
+
+
+def _get_supervisor() -> Supervisor:
+    global _supervisor
+    if _supervisor is None:
+        _supervisor = Supervisor(scratch_root=settings.SCRATCH_ROOT)
+    return _supervisor
+
+
+def _name_slot() -> str:
+    task = current_app.current_worker_task
+    host = task.request.hostname if task is not None else "local"
+    return f"{host}/{os.getpid()}"
+
+
+@signals.worker_process_init.connect
+def warm_up(**_: Any) -> None:
+    """Start the slot's keeper while nothing waits yet."""
+    _get_supervisor().warm_up()
+
+
+@signals.worker_process_shutdown.connect
+def close(**_: Any) -> None:
+    if _supervisor is not None:
+        _supervisor.close()
+
+
+@signals.worker_ready.connect
+def start_ticking(sender: Any, **_: Any) -> None:
+    name, slots = sender.hostname, sender.pool.num_processes
+    _tick(name=name, slots=slots)
+    sender.timer.call_repeatedly(TICK_SECONDS, _tick, kwargs={"name": name, "slots": slots})
+
+
+@signals.worker_shutting_down.connect
+def announce_farewell(**_: Any) -> None:
+    # Runs in a signal handler: nothing but the flag.
+    farewell.announce(grace_seconds=settings.SHUTDOWN_GRACE_SECONDS)
+
+
+@signals.worker_shutdown.connect
+def leave(sender: Any, **_: Any) -> None:
+    try:
+        workers.leave(name=sender.hostname)
+    except DatabaseError as error:
+        logger.warning("the worker could not sign off: %s", error)
+
+
+def _tick(*, name: str, slots: int) -> None:
+    global _beaten_at
+    try:
+        if time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
+            _beaten_at = time.monotonic()
+            workers.beat(name=name, slots=slots)
+        reap_expired()
+        running = SubmissionFold.objects.filter(
+            phase=Phase.RUNNING, worker__startswith=f"{name}/"
+        ).count()
+        for _ in range(count_claimable(most=max(slots - running, 0))):
+            dispatch.publish()
+    except DatabaseError as error:
+        logger.warning("the database is away: %s", error)
+    finally:
+        # The pool may fork while this thread lives; no open connection goes along.
+        connections.close_all()

@@ -1,0 +1,44 @@
+"""Routes of the API."""
+
+from __future__ import annotations
+
+from django.urls import path, register_converter
+
+from runapp.models import MAX_CLIENT_ID
+from runapp.views import folds, predictions, raw_data
+
+
+class IdConverter:
+    """An id that the database can hold; anything else is a path that does not exist."""
+
+    regex = "[0-9]{1,19}"
+
+    def to_python(self, value: str) -> int:
+        number = int(value)
+        if number > MAX_CLIENT_ID:
+            raise ValueError
+        return number
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+register_converter(IdConverter, "id")
+
+urlpatterns = [
+    path("rawdata/", raw_data.RawDataList.as_view()),
+    path("rawdata/<id:pk>/", raw_data.RawDataDetail.as_view()),
+    path("rawdata/<id:pk>/folds/", raw_data.Folds.as_view()),
+    path("submission/", folds.SubmissionList.as_view()),
+    path("submissionfold/", folds.SubmissionFoldList.as_view()),
+    path("submissionfold/<id:databoard_sf_id>/", folds.SubmissionFoldDetail.as_view()),
+    path("submissionfold-light/", folds.SubmissionFoldLightList.as_view()),
+    path("testpredictions/list/", predictions.PredictionList.as_view()),
+    path("testpredictions/new/", predictions.PredictionNew.as_view()),
+]
+# The source documentation spells the splits' path both ways.
+for prefix in ("rawdata", "raw_data"):
+    urlpatterns += [
+        path(f"{prefix}/split/", raw_data.Split.as_view()),
+        path(f"{prefix}/customsplit/", raw_data.CustomSplit.as_view()),
+    ]

@@ -1,0 +1,35 @@
+"""What all views share: who asks, for whose rows, and validated input."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib.auth.models import User
+from rest_framework.request import Request
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from runapp.selectors import find_owner
+
+
+class DatarunView(APIView):
+    """A view of the API."""
+
+    def get_account(self) -> User:
+        return cast(User, self.request.user)
+
+    def get_owner(self) -> User | None:
+        """Return the account of `?owner=`, if one is named."""
+        name = self.request.query_params.get("owner")
+        return find_owner(account=self.get_account(), name=name)
+
+    def get_context(self) -> dict[str, Any]:
+        """Return what output serializers need to know of the caller."""
+        return {"show_owner": self.get_account().is_superuser}
+
+
+def read_input(serializer: type[BaseSerializer[Any]], request: Request) -> dict[str, Any]:
+    """Return the request's validated body; raises DRF's ValidationError."""
+    checked = serializer(data=request.data)
+    checked.is_valid(raise_exception=True)
+    return cast(dict[str, Any], checked.validated_data)

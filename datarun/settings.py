@@ -101,6 +101,9 @@ REST_FRAMEWORK = {
 }
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
+# The group whose members may post datasets; without one every account may.
+ORGANISERS_GROUP = os.environ.get("DATARUN_ORGANISERS", "").strip()
+
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.
 MAX_BODY_BYTES = read_whole_number("DATARUN_MAX_BODY_MB", 512, least=1) * 2**20
@@ -114,7 +117,16 @@ MAX_LISTED_IDS = read_whole_number("DATARUN_MAX_LISTED_IDS", 10_000, least=1)
 # Limits of a fold: what counts when a dataset says nothing, and the most that it may ask for.
 # The host's memory is not all for folds: the system, the database and the keepers need some.
 MEMORY_RESERVE_MB = read_whole_number("DATARUN_MEMORY_RESERVE_MB", 512)
-DEFAULT_LIMITS = {
+_HOST_MEMORY_MB = max(psutil.virtual_memory().total // 2**20 - MEMORY_RESERVE_MB, 256)
+MAX_LIMITS = {
+    "wall_seconds": read_whole_number("DATARUN_MAX_WALL_SECONDS", 86_400, least=1),
+    "cpu_seconds": read_whole_number("DATARUN_MAX_CPU_SECONDS", 86_400, least=1),
+    "memory_mb": read_whole_number("DATARUN_MAX_MEMORY_MB", _HOST_MEMORY_MB, least=1),
+    "processes": read_whole_number("DATARUN_MAX_PROCESSES", 512, least=1),
+    "scratch_mb": read_whole_number("DATARUN_MAX_SCRATCH_MB", 4096, least=1),
+    "output_kb": read_whole_number("DATARUN_MAX_OUTPUT_KB", 4096, least=1),
+}
+_LIMITS_UNLESS_SAID = {
     "wall_seconds": read_whole_number("DATARUN_WALL_SECONDS", 600, least=1),
     "cpu_seconds": read_whole_number("DATARUN_CPU_SECONDS", 600, least=1),
     "memory_mb": read_whole_number("DATARUN_MEMORY_MB", 2048, least=1),
@@ -122,18 +134,8 @@ DEFAULT_LIMITS = {
     "scratch_mb": read_whole_number("DATARUN_SCRATCH_MB", 256, least=1),
     "output_kb": read_whole_number("DATARUN_OUTPUT_KB", 256, least=1),
 }
-MAX_LIMITS = {
-    "wall_seconds": read_whole_number("DATARUN_MAX_WALL_SECONDS", 86_400, least=1),
-    "cpu_seconds": read_whole_number("DATARUN_MAX_CPU_SECONDS", 86_400, least=1),
-    "memory_mb": read_whole_number(
-        "DATARUN_MAX_MEMORY_MB",
-        max(psutil.virtual_memory().total // 2**20 - MEMORY_RESERVE_MB, 256),
-        least=1,
-    ),
-    "processes": read_whole_number("DATARUN_MAX_PROCESSES", 512, least=1),
-    "scratch_mb": read_whole_number("DATARUN_MAX_SCRATCH_MB", 4096, least=1),
-    "output_kb": read_whole_number("DATARUN_MAX_OUTPUT_KB", 4096, least=1),
-}
+# A small host's maximum also bounds what counts without a word; datasets answer it as in force.
+DEFAULT_LIMITS = {name: min(value, MAX_LIMITS[name]) for name, value in _LIMITS_UNLESS_SAID.items()}
 MAX_PART_BYTES = read_whole_number("DATARUN_MAX_PART_MB", 16_384, least=1) * 2**20
 SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least=1)
 
@@ -194,5 +196,10 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        # A line for every hint says nothing: a fold's own line tells its outcome.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+    },
 }

@@ -102,6 +102,7 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
         )
         return
     _record(fold, raw_data, result, made, heart)
+    logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, result.outcome)
 
 
 def _run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp import wire
+from runapp.permissions import MayPostDatasets
 from runapp.selectors import get_raw_data, list_raw_data
 from runapp.serializers import (
     CustomSplitInput,
@@ -22,6 +24,8 @@ from runapp.views.base import DatarunView, read_input
 
 class RawDataList(DatarunView):
     """List the datasets or post a new one."""
+
+    permission_classes = (IsAuthenticated, MayPostDatasets)
 
     def get(self, request: Request) -> Response:
         rows = list_raw_data(account=self.get_account(), owner=self.get_owner())

@@ -91,7 +91,7 @@ def make_environment(*, home: Path, port: int, slots: int) -> dict[str, str]:
         "DATARUN_HOME": str(home),
         "DATARUN_PORT": str(port),
         "DATARUN_SLOTS": str(slots),
-        "DATARUN_SHUTDOWN_GRACE_SECONDS": "5",
+        "DATARUN_SHUTDOWN_GRACE_SECONDS": "30",
     }
 
 
@@ -124,7 +124,7 @@ def serving(folder: Path, *, slots: int) -> Iterator[Service]:
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(30)
+            process.wait(DEADLINE_SECONDS)
         for pid in service.list_processes():
             os.kill(pid, signal.SIGKILL)
         process.wait()

@@ -1,0 +1,21 @@
+"""Who may do what, beyond seeing one's own rows (selectors.py)."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+
+class MayPostDatasets(BasePermission):
+    """Reading is everybody's; posting a dataset may be kept to a group (DATARUN_ORGANISERS)."""
+
+    message = "Only organisers may post datasets here."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if request.method in SAFE_METHODS or not settings.ORGANISERS_GROUP:
+            return True
+        if request.user.is_superuser:
+            return True
+        return request.user.groups.filter(name=settings.ORGANISERS_GROUP).exists()

@@ -346,10 +346,9 @@ def _check_name_parts(parts: list[str], *, shown: str) -> None:
 
 
 def _normalise_name(name: str) -> str:
-    # Case folding can undo a composition, so normalise on both sides of it (Unicode Standard,
-    # section 3.13, D145).
-    folded = unicodedata.normalize("NFD", name).casefold()
-    return unicodedata.normalize("NFC", folded)
+    # In this order: folding composed characters would keep some spellings apart, while folding
+    # decomposed ones leaves them decomposed (Unicode Standard, section 3.13).
+    return unicodedata.normalize("NFD", name).casefold()
 
 
 def _list_folders(name: str) -> list[str]:

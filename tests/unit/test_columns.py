@@ -63,6 +63,7 @@ def identify(cell):
     return type(cell), cell.hex() if isinstance(cell, float) else cell
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(
         NUMBERS.flatmap(
@@ -196,6 +197,21 @@ def test_container_malformed_array(item):
         columns.read_container(forge({"header": {}, "buffers": [item]}))
 
 
+def test_container_refuses_an_array_past_its_end():
+    item = {"dtype": "|u1", "shape": [4097]}
+
+    with pytest.raises(ColumnsError, match="past the end"):
+        columns.read_container(forge({"header": {}, "buffers": [item]}))
+
+
+def test_container_refuses_to_read_a_header_over_the_limit(monkeypatch):
+    content = write({"a": "x" * 100}, [])
+    monkeypatch.setattr(columns, "MAX_HEADER_BYTES", 100)
+
+    with pytest.raises(ColumnsError, match="longer than allowed"):
+        columns.read_container(content)
+
+
 def test_container_refuses_a_boolean_that_is_neither():
     content = bytearray(write({}, [np.array([True, False])]))
     content[-1] = 2
@@ -204,6 +220,7 @@ def test_container_refuses_a_boolean_that_is_neither():
         columns.read_container(content)
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     NUMBERS.flatmap(lambda dtype: nps.arrays(dtype, st.integers(0, 6)))
     | nps.arrays(st.sampled_from(["<U1", "<U7"]), st.integers(0, 6))
@@ -215,6 +232,7 @@ def test_column_of_numpy_values_round_trip(values):
     assert back.tobytes() == values.tobytes()
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(CELLS, max_size=8))
 def test_column_of_cells_round_trip(cells):
     back = columns.read_column(write_values(as_objects(cells)))
@@ -223,6 +241,7 @@ def test_column_of_cells_round_trip(cells):
     assert list(map(identify, back)) == list(map(identify, cells))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=4) | st.just(np.nan), max_size=8))
 def test_column_of_text_round_trip(cells):
     kind, buffers = columns.encode_column(as_objects(cells))
@@ -304,6 +323,11 @@ def test_column_of_forged_cells_reads_when_nothing_is_wrong():
         {"offsets": np.array([0, -(2**63), 4])},
         {"offsets": np.array([1, 1, 4])},
         {"offsets": np.array([0, 1, 3])},
+        {"offsets": np.array([0, 1, 5])},
+        {
+            "tags": np.array([2, 2, 2], dtype=np.uint8),
+            "offsets": np.array([0, 4, 0, 4]),
+        },
         {"offsets": np.array([], dtype=np.int64)},
         {"offsets": np.array([0.0, 1, 4])},
         {"utf8": np.frombuffer(b"\xff0x1", dtype=np.uint8)},
@@ -357,7 +381,7 @@ SAMPLES = [
 ]
 
 
-@settings(max_examples=250)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
     content = bytearray(sample)
@@ -373,7 +397,7 @@ def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
     assert len(values.tolist()) <= len(content)
 
 
-@settings(max_examples=250)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_column_of_corrupt_header_reads_or_raises(sample, data):
     header, buffers = columns.read_container(sample)

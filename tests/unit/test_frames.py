@@ -168,7 +168,7 @@ def make_csv(*, n_rows=60, ints=0, floats=3, seed=0):
     return frame.to_csv(index=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(csv_texts(), st.integers(0, 5))
 def test_frame_of_any_csv_is_the_local_one_in_both_parts(text, random_state):
     parts, _ = split_locally(text, random_state=random_state)
@@ -322,7 +322,7 @@ def predict_locally(model, X_df, X_test_df, y, rows):
         return *by_matrix, model.predict(X_df), model.predict(X_test_df)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "columns_of", [{"floats": 7}, {"floats": 4, "ints": 3}, {"floats": 1}, {"floats": 0, "ints": 5}]
 )
@@ -416,7 +416,7 @@ def test_forged_frame_reads_when_nothing_is_wrong():
         assert_same(map_frame(fd), SAMPLE)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_frame_of_corrupt_header_reads_or_raises(data):
     parsed = parse()
@@ -434,7 +434,7 @@ def test_frame_of_corrupt_header_reads_or_raises(data):
     assert frame.memory_usage(deep=True).sum() < 100_000
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=4

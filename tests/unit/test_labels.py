@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runapp.runner.labels import LabelError, as_labels, class_labels
@@ -39,6 +39,7 @@ def test_classes_are_sorted_plain_values(labels, classes):
     assert json.loads(json.dumps(found, allow_nan=False)) == classes
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=3), min_size=1) | st.lists(st.integers(-5, 5), min_size=1))
 def test_classes_are_those_of_numpy(values):
     assert class_labels(as_objects(values)) == np.unique(as_objects(values)).tolist()

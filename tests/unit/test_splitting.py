@@ -217,6 +217,15 @@ def test_split_refuses_a_damaged_gzip(tmp_path, content):
         split(tmp_path / "data.csv.gz", content)
 
 
+def test_split_refuses_a_zip_of_nothing_without_a_path(tmp_path):
+    content = b"PK\x05\x06" + bytes(18)
+
+    with pytest.raises(SplitError, match=r"Zero files found in ZIP file data\.csv\.zip") as caught:
+        split(tmp_path / "data.csv.zip", content)
+
+    assert str(tmp_path) not in str(caught.value)
+
+
 @pytest.mark.parametrize(("held_out_test", "n_rows"), [(0.9, 4), (0.6, 2), (0.99, 50)])
 def test_split_refuses_an_empty_part(tmp_path, held_out_test, n_rows):
     content = "a,target\n" + "1,2\n" * n_rows

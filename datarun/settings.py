@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import psutil
+from kombu import Queue
 
 from datarun.environment import (
     env,
@@ -90,7 +91,7 @@ BASIC_CREDENTIAL_SECONDS = 60
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "runapp.authentication.RememberedBasicAuthentication",
-        "knox.auth.TokenAuthentication",
+        "runapp.authentication.PlainTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -160,6 +161,8 @@ WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
 BROKER_FOLDER = DATARUN_HOME / "broker"
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="") or "filesystem://"
 CELERY_TASK_DEFAULT_QUEUE = "datarun"
+# Bounded where the broker can (RabbitMQ): hints must not pile up while no worker runs.
+CELERY_TASK_QUEUES = [Queue("datarun", message_ttl=60, max_length=1000)]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_SERIALIZER = "json"
@@ -181,8 +184,11 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "store_processed": False,
         "polling_interval": 0.05,
     }
-elif CELERY_BROKER_URL.startswith("redis"):
-    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1}
+else:
+    # A request never waits for a dead broker to come back: a hint is not worth a second try.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0}
+    if CELERY_BROKER_URL.startswith("redis"):
+        CELERY_BROKER_TRANSPORT_OPTIONS["socket_connect_timeout"] = 1
 
 LOGGING = {
     "version": 1,

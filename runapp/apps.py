@@ -6,3 +6,7 @@ from django.apps import AppConfig
 class RunappConfig(AppConfig):
     name = "runapp"
     verbose_name = "datarun"
+
+    def ready(self) -> None:
+        # Connects the receiver that removes a deleted dataset's files, whoever deletes it.
+        import runapp.services.raw_data  # noqa: F401

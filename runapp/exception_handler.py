@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import OperationalError
+from django.http import Http404
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -37,12 +39,22 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
             status=503,
             headers={"Retry-After": "2"},
         )
+    error = _translate(error)
     response = exception_handler(error, context)
     if response is not None and isinstance(error, drf.APIException):
         errors = list(_list_errors(error.get_full_details()))
         body = response.data if isinstance(response.data, dict) else {"detail": response.data}
         response.data = {**body, "errors": errors}
     return response
+
+
+def _translate(error: Exception) -> Exception:
+    # What Django raises has no details to list, what it stands for in DRF has.
+    if isinstance(error, Http404):
+        return drf.NotFound()
+    if isinstance(error, PermissionDenied):
+        return drf.PermissionDenied()
+    return error
 
 
 def _answer_ours(error: ours.DatarunError) -> Response:

@@ -3,140 +3,26 @@
 from __future__ import annotations
 
 import base64
-import math
 from typing import Any
 
-import numpy as np
-from django.conf import settings
-from numpy.typing import NDArray
 from rest_framework import serializers
 
 from runapp import wire
-from runapp.exceptions import TooLarge
-from runapp.models import MAX_CLIENT_ID, Predictions, RawData, Submission, SubmissionFold
+from runapp.fields import (
+    FilesField,
+    IdsField,
+    IndicesField,
+    LimitsField,
+    make_id_field,
+    make_priority_field,
+)
+from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.predictions import read_predictions
 from runapp.services.submissions import Force
 
 MAX_RANDOM_STATE = 2**32 - 1
-WAITING_TIMES = ("queued_at", "started_at", "finished_at")
-
-
-def make_id_field(**options: Any) -> serializers.IntegerField:
-    return serializers.IntegerField(min_value=0, max_value=MAX_CLIENT_ID, **options)
-
-
-class FilesField(serializers.Field[dict[str, bytes], Any, dict[str, bytes], Any]):
-    """File name -> base64(zlib(content)), decoded within bounds.
-
-    Parameters
-    ----------
-    max_bytes : str
-        The name of the setting that bounds the contents together.
-    """
-
-    default_error_messages = {
-        "not_a_dict": "Expected an object of file name and content.",
-        "empty": "At least one file is needed.",
-        "too_many": "At most {most} files are taken.",
-        "not_text": "{name}: the content must be text, base64 of zlib.",
-        "undecodable": "{name}: {why}",
-        "bad_name": "{why}",
-    }
-
-    def __init__(self, *, max_bytes: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._max_bytes = max_bytes
-
-    def to_internal_value(self, data: Any) -> dict[str, bytes]:
-        if not isinstance(data, dict):
-            self.fail("not_a_dict")
-        if not data:
-            self.fail("empty")
-        if len(data) > settings.MAX_FILES:
-            self.fail("too_many", most=settings.MAX_FILES)
-        try:
-            wire.check_file_names(data)
-        except wire.WireError as error:
-            self.fail("bad_name", why=str(error))
-        room = getattr(settings, self._max_bytes)
-        files = {}
-        for name, text in data.items():
-            files[name] = self._decode(name, text, max_bytes=room)
-            room -= len(files[name])
-        return files
-
-    def _decode(self, name: str, text: Any, *, max_bytes: int) -> bytes:
-        if not isinstance(text, str):
-            self.fail("not_text", name=name)
-        try:
-            return wire.decode_bytes(text, max_bytes=max_bytes)
-        except wire.WireTooLarge as error:
-            most = getattr(settings, self._max_bytes) // 2**20
-            raise TooLarge(
-                f"The files inflate to more than the {most} MB that are taken."
-            ) from error
-        except wire.WireError as error:
-            self.fail("undecodable", name=name, why=str(error))
-
-    def to_representation(self, value: Any) -> Any:
-        return value
-
-
-class IndicesField(serializers.Field[NDArray[np.int64], Any, NDArray[np.int64], Any]):
-    """base64(zlib(int64 bytes)): distinct row positions from 0."""
-
-    default_error_messages = {"not_text": "Expected text.", "bad": "{why}"}
-
-    def to_internal_value(self, data: Any) -> NDArray[np.int64]:
-        if not isinstance(data, str):
-            self.fail("not_text")
-        try:
-            indices = wire.decode_indices(data, max_count=settings.MAX_INDICES)
-            wire.check_indices(indices, n_rows=None)
-        except wire.WireTooLarge as error:
-            raise TooLarge(f"At most {settings.MAX_INDICES} indices are taken.") from error
-        except wire.WireError as error:
-            self.fail("bad", why=str(error))
-        return indices
-
-    def to_representation(self, value: Any) -> Any:
-        return value
-
-
-class LimitsField(serializers.Field[dict[str, float | None], Any, dict[str, float | None], Any]):
-    """Limit name -> positive number up to the server's maximum; null goes back to the default."""
-
-    default_error_messages = {
-        "not_a_dict": "Expected an object of limit and value.",
-        "unknown": "Unknown limit {name}; there are: {known}.",
-        "not_positive": "{name} must be a number above 0.",
-        "not_whole": "{name} must be a whole number.",
-        "over_maximum": "{name} is {value:g}; the maximum is {most:g}.",
-    }
-
-    def to_internal_value(self, data: Any) -> dict[str, float | None]:
-        if not isinstance(data, dict):
-            self.fail("not_a_dict")
-        return {str(name): self._check(str(name), value) for name, value in data.items()}
-
-    def _check(self, name: str, value: Any) -> float | None:
-        most = settings.MAX_LIMITS.get(name)
-        if most is None:
-            self.fail("unknown", name=name[:40], known=", ".join(settings.MAX_LIMITS))
-        if value is None:
-            return None
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value <= 0:
-            self.fail("not_positive", name=name)
-        if value > most:
-            self.fail("over_maximum", name=name, value=value, most=most)
-        if not name.endswith("_seconds") and value != int(value):
-            self.fail("not_whole", name=name)
-        return value if name.endswith("_seconds") else int(value)
-
-    def to_representation(self, value: Any) -> Any:
-        return value
+MOMENTS = ("queued_at", "started_at", "finished_at")
 
 
 class RawDataInput(serializers.Serializer[Any]):
@@ -226,11 +112,11 @@ class SubmissionFoldInput(serializers.Serializer[Any]):
     databoard_s_id = make_id_field()
     train_is = IndicesField()
     test_is = IndicesField()
-    priority = serializers.ChoiceField(
-        choices=SubmissionFold.Priority.choices, default=SubmissionFold.Priority.LOW
+    priority = make_priority_field(default=SubmissionFold.Priority.LOW)
+    raw_data = make_id_field(required=False, allow_null=True, default=None)
+    files = FilesField(
+        max_bytes="MAX_SUBMISSION_BYTES", required=False, allow_null=True, default=None
     )
-    raw_data = make_id_field(required=False)
-    files = FilesField(max_bytes="MAX_SUBMISSION_BYTES", required=False)
     force = serializers.CharField(required=False, allow_null=True, default=None)
 
     def validate_force(self, text: str | None) -> Force:
@@ -246,18 +132,13 @@ class SubmissionFoldInput(serializers.Serializer[Any]):
 class PriorityInput(serializers.Serializer[Any]):
     """A waiting fold's new priority."""
 
-    priority = serializers.ChoiceField(choices=SubmissionFold.Priority.choices)
+    priority = make_priority_field()
 
 
 class PredictionListInput(serializers.Serializer[Any]):
     """Which folds' predictions are asked for."""
 
-    list_submission_fold = serializers.ListField(child=make_id_field())
-
-    def validate_list_submission_fold(self, ids: list[int]) -> list[int]:
-        if len(ids) > settings.MAX_LISTED_IDS:
-            raise serializers.ValidationError(f"At most {settings.MAX_LISTED_IDS} ids at a time.")
-        return ids
+    list_submission_fold = IdsField()
 
 
 class PredictionNewInput(serializers.Serializer[Any]):
@@ -369,7 +250,7 @@ class SubmissionFoldSerializer(PredictionsMixin, OwnedSerializer):
             "new",
             "attempt",
             "measured_by",
-            *WAITING_TIMES,
+            *MOMENTS,
             "waiting_because",
         )
 

@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import struct
+import threading
 import time
 from typing import Any
 
@@ -29,6 +30,7 @@ from runapp.transitions import Phase
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+STOP_SECONDS = 5.0
 
 
 class Farewell:
@@ -62,6 +64,8 @@ class Farewell:
 farewell = Farewell()
 _supervisor: Supervisor | None = None
 _beaten_at = 0.0
+_ticker: threading.Thread | None = None
+_stopping = threading.Event()
 
 
 def run_until_idle() -> None:
@@ -99,9 +103,11 @@ def close(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def start_ticking(sender: Any, **_: Any) -> None:
-    name, slots = sender.hostname, sender.pool.num_processes
-    _tick(name=name, slots=slots)
-    sender.timer.call_repeatedly(TICK_SECONDS, _tick, kwargs={"name": name, "slots": slots})
+    """Tick in a thread of its own: Celery's timer stands still while the broker is away."""
+    global _ticker
+    names = {"name": sender.hostname, "slots": sender.pool.num_processes}
+    _ticker = threading.Thread(target=_tick_on, kwargs=names, name="tick", daemon=True)
+    _ticker.start()
 
 
 @signals.worker_shutting_down.connect
@@ -112,10 +118,20 @@ def announce_farewell(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def leave(sender: Any, **_: Any) -> None:
+    _stopping.set()
+    if _ticker is not None:
+        _ticker.join(STOP_SECONDS)  # or it would register again what signs off here
     try:
         workers.leave(name=sender.hostname)
     except DatabaseError as error:
         logger.warning("the worker could not sign off: %s", error)
+
+
+def _tick_on(*, name: str, slots: int) -> None:
+    while True:
+        _tick(name=name, slots=slots)
+        if _stopping.wait(TICK_SECONDS):
+            return
 
 
 def _tick(*, name: str, slots: int) -> None:

@@ -17,7 +17,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Subquery
 from django.db.models.functions import Now
 
 from runapp.models import RawData, SubmissionFold
-from runapp.services.folds import fail_waiting, move, record_attempt
+from runapp.services.folds import NO_RESULTS, fail_waiting, move, record_attempt
 from runapp.transitions import Phase, State
 
 # A head that somebody else took between the look and the update is looked for again.
@@ -103,7 +103,14 @@ def renew_split(raw_data: RawData) -> bool:
     return bool(held_split(raw_data).update(split_lease_expires_at=_lease_end()))
 
 
-def return_fold(fold: SubmissionFold, *, reason: str, is_failure: bool, error_code: str) -> None:
+def return_fold(
+    fold: SubmissionFold,
+    *,
+    reason: str,
+    is_failure: bool,
+    error_code: str,
+    is_reaped: bool = False,
+) -> None:
     """Give a fold back; after too many failures of ours it ends in error.
 
     Parameters
@@ -114,12 +121,17 @@ def return_fold(fold: SubmissionFold, *, reason: str, is_failure: bool, error_co
         True when the attempt is spent.
     error_code : str
         How the fold ends when the attempts are used up.
+    is_reaped : bool
+        True when another than the holder gives it back: only if the lease is still expired.
     """
+    held = held_fold(fold)
+    if is_reaped:
+        held = held.filter(lease_expires_at__lt=Now())
     failures = fold.failures + int(is_failure)
     with transaction.atomic():
         if failures >= settings.MAX_ATTEMPTS:
             moved = move(
-                held_fold(fold),
+                held,
                 phase=Phase.DONE,
                 state=State.ERROR,
                 error_code=error_code,
@@ -129,25 +141,20 @@ def return_fold(fold: SubmissionFold, *, reason: str, is_failure: bool, error_co
                 lease_expires_at=None,
             )
         else:
-            moved = move(
-                held_fold(fold),
-                phase=Phase.WAITING,
-                state=State.TODO,
-                **_CLEARED,
-                failures=failures,
-            )
+            cleared = {**NO_RESULTS, "failures": failures}
+            moved = move(held, phase=Phase.WAITING, state=State.TODO, **cleared)
         if moved:
             record_attempt(fold=fold, outcome="lost" if is_failure else "returned", usage={})
 
 
-def return_split(raw_data: RawData, *, reason: str, is_failure: bool) -> None:
+def return_split(raw_data: RawData, *, reason: str, is_failure: bool, error_code: str) -> None:
     """Give a split back; after too many failures of ours the dataset is in error."""
     failures = raw_data.split_failures + int(is_failure)
     if failures < settings.MAX_ATTEMPTS:
         held_split(raw_data).update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
         return
     end_split_in_error(
-        raw_data, error_code="worker_lost", log_messages=f"{reason} Tried {failures} times."
+        raw_data, error_code=error_code, log_messages=f"{reason} Tried {failures} times."
     )
 
 
@@ -170,14 +177,22 @@ def reap_expired() -> int:
     expired = SubmissionFold.objects.filter(phase=Phase.RUNNING, lease_expires_at__lt=Now())
     folds = list(expired[:100])
     for fold in folds:
-        return_fold(fold, reason="The worker was lost.", is_failure=True, error_code="worker_lost")
+        return_fold(
+            fold,
+            reason="The worker was lost.",
+            is_failure=True,
+            error_code="worker_lost",
+            is_reaped=True,
+        )
     splits = list(
         RawData.objects.filter(
             split_phase=RawData.SplitPhase.RUNNING, split_lease_expires_at__lt=Now()
         )[:100]
     )
     for raw_data in splits:
-        return_split(raw_data, reason="The worker was lost.", is_failure=True)
+        return_split(
+            raw_data, reason="The worker was lost.", is_failure=True, error_code="worker_lost"
+        )
     return len(folds) + len(splits)
 
 
@@ -188,22 +203,6 @@ def count_claimable(*, most: int) -> int:
     )
     splits = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)
     return min(folds[:most].count() + splits[:most].count(), most)
-
-
-_CLEARED: dict[str, Any] = {
-    "train_time": None,
-    "validation_time": None,
-    "test_time": None,
-    "train_cpu_time": None,
-    "test_cpu_time": None,
-    "train_memory": None,
-    "test_memory": None,
-    "measured_by": None,
-    "worker": "",
-    "claim_token": "",
-    "lease_expires_at": None,
-    "started_at": None,
-}
 
 
 def _lease_end() -> ExpressionWrapper[Any]:

@@ -25,6 +25,7 @@ from runapp.models import FoldAttempt, Predictions, RawData, Submission, Submiss
 from runapp.services.submissions import (
     Force,
     PostedSubmission,
+    check_submission,
     find_submission,
     save_submission,
     store_code,
@@ -32,12 +33,13 @@ from runapp.services.submissions import (
 from runapp.transitions import Phase, State, list_sources
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
+CANCELLED = "Cancelled on request."
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
 
 Folds = models.QuerySet[SubmissionFold]
 
 # What a fold has when nothing has been run.
-_NO_RESULTS: dict[str, Any] = {
+NO_RESULTS: dict[str, Any] = {
     "error_code": None,
     "log_messages": "",
     "train_time": None,
@@ -96,26 +98,21 @@ def post_fold(
     Conflict
         When other files come for a known submission without force.
     """
-    if force is Force.NOTHING:
-        _check_id_free(owner, posted.databoard_sf_id)
+    _check_id(owner, posted, submission, force)
     known = find_submission(owner=owner, databoard_s_id=submission.databoard_s_id)
-    raw_data, tree = store_code(posted=submission, known=known, force=force)
+    raw_data = check_submission(posted=submission, known=known, force=force)
     _check_rows(posted, raw_data)
-    with transaction.atomic():
-        saved, has_new_code = save_submission(
-            owner=owner,
-            databoard_s_id=submission.databoard_s_id,
-            raw_data=raw_data,
-            tree=tree,
-            force=force,
-        )
-        if has_new_code:
-            # Siblings that wait will read the new code; those that run must start again.
-            requeue_running(SubmissionFold.objects.filter(submission=saved))
-        fold = _save_fold(owner, posted, saved, force)
-        fail_if_split_failed(fold=fold, raw_data=raw_data)
-        task_id = dispatch.ring()
-    return fold, task_id
+    # What can be refused has been: only now is something written.
+    try:
+        return _write(owner, posted, submission, raw_data, force)
+    except (FileNotFoundError, IntegrityError, RawData.DoesNotExist) as error:
+        if RawData.objects.filter(pk=raw_data.pk).exists():
+            raise
+        # Deleted since it was looked up, with its folder: what was written since goes too.
+        raw_data.bin.remove()
+        raise InvalidInput(
+            f"There is no raw data {raw_data.pk}.", field="raw_data", code="does_not_exist"
+        ) from error
 
 
 def cancel_fold(*, fold: SubmissionFold) -> bool:
@@ -126,19 +123,22 @@ def cancel_fold(*, fold: SubmissionFold) -> bool:
     Conflict
         When it has finished.
     """
-    was_running = Phase(fold.phase) is Phase.RUNNING
-    moved = move(
-        SubmissionFold.objects.filter(pk=fold.pk),
-        phase=Phase.DONE,
-        state=State.ERROR,
-        error_code="cancelled",
-        log_messages="Cancelled on request.",
-        finished_at=Now(),
-        lease_expires_at=None,
-    )
+    rows = SubmissionFold.objects.filter(pk=fold.pk)
+    with transaction.atomic():
+        # Locked and read again: a worker may have claimed it since the caller looked.
+        phase = rows.select_for_update().values_list("phase", flat=True).first()
+        moved = move(
+            rows,
+            phase=Phase.DONE,
+            state=State.ERROR,
+            error_code="cancelled",
+            log_messages=CANCELLED,
+            finished_at=Now(),
+            lease_expires_at=None,
+        )
     if not moved:
         raise Conflict("This fold has finished.")
-    return was_running
+    return phase == Phase.RUNNING
 
 
 def change_priority(*, fold: SubmissionFold, priority: str) -> None:
@@ -160,16 +160,8 @@ def requeue_running(folds: Folds) -> int:
         folds.filter(phase=Phase.RUNNING),
         phase=Phase.WAITING,
         state=State.TODO,
-        **{**_NO_RESULTS, "failures": 0},
+        **{**NO_RESULTS, "failures": 0},
     )
-
-
-def fail_if_split_failed(*, fold: SubmissionFold, raw_data: RawData) -> None:
-    """End a fold at once whose dataset cannot be split; a new split needs a new post."""
-    # The state is read again: the split may have failed since the dataset was loaded.
-    state = RawData.objects.values_list("state", flat=True).get(pk=raw_data.pk)
-    if state == RawData.State.ERROR:
-        fail_waiting(SubmissionFold.objects.filter(pk=fold.pk))
 
 
 def fail_waiting(folds: Folds) -> int:
@@ -194,10 +186,52 @@ def unpack_indices(packed: bytes) -> NDArray[np.int64]:
     return np.frombuffer(zlib.decompress(packed), dtype="<i8")
 
 
-def _check_id_free(owner: User, databoard_sf_id: int) -> None:
-    # Before anything is written; against a race the constraint decides (`_save_fold`).
-    if SubmissionFold.objects.filter(owner=owner, databoard_sf_id=databoard_sf_id).exists():
+def _check_id(owner: User, posted: PostedFold, submission: PostedSubmission, force: Force) -> None:
+    # Against a race the constraint and the row's lock decide (`_save_fold`).
+    rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id=posted.databoard_sf_id)
+    holder = rows.values_list("submission__databoard_s_id", flat=True).first()
+    if holder is None:
+        return
+    if force is Force.NOTHING:
         raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique")
+    if holder != submission.databoard_s_id:
+        raise _belong_elsewhere(posted)
+
+
+def _belong_elsewhere(posted: PostedFold) -> InvalidInput:
+    return InvalidInput(
+        f"Fold {posted.databoard_sf_id} belongs to another submission.", field="databoard_s_id"
+    )
+
+
+def _write(
+    owner: User, posted: PostedFold, submission: PostedSubmission, raw_data: RawData, force: Force
+) -> tuple[SubmissionFold, str]:
+    tree = store_code(posted=submission, raw_data=raw_data)
+    with transaction.atomic():
+        state = _lock_state(raw_data)
+        saved, has_new_code = save_submission(
+            owner=owner,
+            databoard_s_id=submission.databoard_s_id,
+            raw_data=raw_data,
+            tree=tree,
+            force=force,
+        )
+        if has_new_code:
+            # Siblings that wait will read the new code; those that run must start again.
+            requeue_running(SubmissionFold.objects.filter(submission=saved))
+        fold = _save_fold(owner, posted, saved, force)
+        if state == RawData.State.ERROR:
+            fail_waiting(SubmissionFold.objects.filter(pk=fold.pk))
+        return fold, dispatch.ring()
+
+
+def _lock_state(raw_data: RawData) -> str:
+    # A split that fails ends the folds that wait for it. Either it sees this one, or this one
+    # sees that it has failed: whoever touches a dataset and its folds locks the dataset first.
+    rows = RawData.objects.select_for_update(no_key=True).filter(pk=raw_data.pk)
+    state: str = rows.values_list("state", flat=True).get()
+    return state
 
 
 def _check_rows(posted: PostedFold, raw_data: RawData) -> None:
@@ -237,13 +271,13 @@ def _reset_fold(
     owner: User, posted: PostedFold, submission: Submission, values: dict[str, Any]
 ) -> SubmissionFold:
     rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id=posted.databoard_sf_id)
-    fold = rows.select_for_update().get()
+    fold = rows.select_for_update().first()
+    if fold is None:
+        raise Conflict(f"Fold {posted.databoard_sf_id} changed meanwhile; post again.")
     if fold.submission_id != submission.pk:
-        raise InvalidInput(
-            f"Fold {posted.databoard_sf_id} belongs to another submission.", field="databoard_s_id"
-        )
+        raise _belong_elsewhere(posted)
     Predictions.objects.filter(fold=fold).delete()
-    changes = {**_NO_RESULTS, **values, "new": True, "failures": 0}
+    changes = {**NO_RESULTS, **values, "new": True, "failures": 0}
     if Phase(fold.phase) is Phase.WAITING:
         rows.update(**changes)
     else:

@@ -8,9 +8,11 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 
 from runapp import dispatch
-from runapp.exceptions import Conflict, InvalidInput, SpecificModuleMissing
+from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.services.folds import requeue_running
 from runapp.storage import Kind
@@ -76,8 +78,15 @@ def delete_raw_data(*, raw_data: RawData) -> None:
     A running fold's worker finds its row gone at the next heartbeat and kills it.
     """
     with transaction.atomic():
+        # First of all the dataset, like whoever else touches it and its folds.
+        RawData.objects.select_for_update().filter(pk=raw_data.pk).first()
         raw_data.delete()
-        transaction.on_commit(raw_data.bin.remove, robust=True)
+
+
+@receiver(post_delete, sender=RawData, dispatch_uid="remove_bin")
+def remove_bin(instance: RawData, **rest: object) -> None:
+    """Remove a deleted dataset's files, whoever deleted it: an account takes its datasets along."""
+    transaction.on_commit(instance.bin.remove, robust=True)
 
 
 def request_split(
@@ -118,7 +127,7 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
     with transaction.atomic():
         rows = RawData.objects.select_for_update().filter(pk=raw_data.pk)
         if rows.first() is None:
-            raise Conflict("This dataset has just been deleted.")
+            raise NotFound("This dataset has just been deleted.")
         if not force and folds.exists():
             raise Conflict("This dataset has folds; force splits it again.")
         rows.update(

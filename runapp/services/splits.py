@@ -20,7 +20,7 @@ from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResu
 from runapp.runner.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
 from runapp.services.claims import end_split_in_error, held_split, renew_split, return_split
-from runapp.services.training import write_log
+from runapp.services.training import name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
 logger = logging.getLogger(__name__)
@@ -52,16 +52,28 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
         result, parts = _run(raw_data, supervisor, should_stop)
     except StorageError as error:
         logger.error("dataset %s: %s", raw_data.pk, error.message)
-        return_split(raw_data, reason="The dataset's files cannot be read.", is_failure=True)
+        return_split(
+            raw_data,
+            reason="The dataset's files cannot be read here.",
+            is_failure=True,
+            error_code="internal_error",
+        )
         return
     if result.outcome is Outcome.TESTED:
         _record_parts(raw_data, parts)
     elif result.outcome is Outcome.STOPPED:
         if has_left:
-            return_split(raw_data, reason="The worker left.", is_failure=False)
+            return_split(
+                raw_data, reason="The worker left.", is_failure=False, error_code="worker_lost"
+            )
     elif result.outcome.is_ours:
         logger.error("dataset %s: %s %s", raw_data.pk, result.sentence, result.output)
-        return_split(raw_data, reason=f"Our fault: {result.sentence}.", is_failure=True)
+        return_split(
+            raw_data,
+            reason=f"Our fault: {result.sentence}.",
+            is_failure=True,
+            error_code=name_our_fault(result.outcome),
+        )
     else:
         code = result.outcome.value if result.outcome in _LIMIT_CODES else "split_error"
         end_split_in_error(raw_data, error_code=code, log_messages=write_log(result))

@@ -37,15 +37,10 @@ def find_submission(*, owner: User, databoard_s_id: int) -> Submission | None:
     return rows.filter(owner=owner, databoard_s_id=databoard_s_id).first()
 
 
-def store_code(
+def check_submission(
     *, posted: PostedSubmission, known: Submission | None, force: Force
-) -> tuple[RawData, Tree | None]:
-    """Check a posted submission and write its files; no row is touched.
-
-    Returns
-    -------
-    RawData, Tree or None
-        The dataset, and the files if some were sent.
+) -> RawData:
+    """Check a posted submission before anything is written; return its dataset.
 
     Raises
     ------
@@ -65,12 +60,19 @@ def store_code(
     if posted.files is None:
         if known is None:
             raise InvalidInput("A new submission must bring its files.", field="files")
-        return raw_data, None
+        return raw_data
     _check_elements_present(raw_data, posted.files)
-    # Before anything is written, though the row's lock decides (`save_submission`).
     if known is not None:
+        # Again under the row's lock, which decides (`save_submission`).
         _check_replaceable(known, compute_tree_digest(files=posted.files), force)
-    return raw_data, raw_data.bin.write_tree(kind=Kind.CODE, files=posted.files)
+    return raw_data
+
+
+def store_code(*, posted: PostedSubmission, raw_data: RawData) -> Tree | None:
+    """Write a posted submission's files, if it brought some; no row is touched."""
+    if posted.files is None:
+        return None
+    return raw_data.bin.write_tree(kind=Kind.CODE, files=posted.files)
 
 
 def save_submission(

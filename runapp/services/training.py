@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from runapp.runner.contract import (
 )
 from runapp.runner.supervisor import Supervisor
 from runapp.services.claims import held_fold, renew_fold, return_fold
-from runapp.services.folds import move, record_attempt, unpack_indices
+from runapp.services.folds import CANCELLED, move, record_attempt, unpack_indices
 from runapp.services.predictions import store_predictions
 from runapp.storage import Kind
 from runapp.transitions import Phase, State
@@ -201,12 +201,11 @@ def _record(
             _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
         logger.error("fold %s: %s: %s %s", fold.pk, result.outcome, result.sentence, result.output)
-        has_started = result.outcome is Outcome.LOST
         return_fold(
             fold,
             reason=f"Our fault: {result.sentence}.",
             is_failure=True,
-            error_code="worker_lost" if has_started else "internal_error",
+            error_code=name_our_fault(result.outcome),
         )
     elif result.outcome is Outcome.TESTED:
         _record_success(fold, raw_data, result, made)
@@ -258,10 +257,20 @@ def _record_error(fold: SubmissionFold, result: RunResult, *, error_code: str) -
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
     logger.info("fold %s: attempt %s no longer counts", fold.pk, fold.attempt)
-    if SubmissionFold.objects.filter(pk=fold.pk).exists():
+    rows = SubmissionFold.objects.filter(pk=fold.pk)
+    # What a cancelled run has printed and used is still its owner's to see.
+    rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled").update(
+        log_messages=write_log(replace(result, sentence=CANCELLED)), **_show_usage(result.usage)
+    )
+    if rows.exists():
         record_attempt(fold=fold, outcome="overtaken", usage=asdict(result.usage))
     elif not RawData.objects.filter(pk=raw_data.pk).exists():
         raw_data.bin.remove()  # what this run wrote after the dataset had been deleted
+
+
+def name_our_fault(outcome: Outcome) -> str:
+    """Return the error code with which a fault of ours ends what was tried too often."""
+    return "worker_lost" if outcome is Outcome.LOST else "internal_error"
 
 
 def write_log(result: RunResult) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.exceptions import NotFound
 from runapp.models import SubmissionFold
 from runapp.selectors import (
     get_fold,
@@ -26,6 +27,8 @@ from runapp.services import folds as services
 from runapp.services.submissions import PostedSubmission
 from runapp.views.base import DatarunView, read_input
 
+_CHUNK_ROWS = 500
+
 
 class SubmissionList(DatarunView):
     """List the submissions."""
@@ -44,7 +47,9 @@ class FoldView(DatarunView):
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
         rows = SubmissionFold.objects.select_related("submission__raw_data", "owner")
-        fresh = rows.prefetch_related("predictions").get(pk=fold.pk)
+        fresh = rows.prefetch_related("predictions").filter(pk=fold.pk).first()
+        if fresh is None:  # deleted with its dataset since it was found
+            raise NotFound("Not found.")
         return dict(SubmissionFoldSerializer(fresh, context=self.get_context()).data)
 
 
@@ -54,14 +59,18 @@ class SubmissionFoldList(FoldView):
     def get(self, request: Request) -> Response:
         rows = list_folds(account=self.get_account(), owner=self.get_owner())
         rows = rows.select_related("submission__raw_data", "owner").prefetch_related("predictions")
-        return Response(SubmissionFoldSerializer(rows, many=True, context=self.get_context()).data)
+        # In pieces: the predictions of all at once would ask for more parameters than SQLite takes.
+        serializer = SubmissionFoldSerializer(
+            rows.iterator(chunk_size=_CHUNK_ROWS), many=True, context=self.get_context()
+        )
+        return Response(serializer.data)
 
     def post(self, request: Request) -> Response:
         posted = read_input(SubmissionFoldInput, request)
         account = self.get_account()
         raw_data = (
             get_raw_data(account=account, pk=posted["raw_data"], field="raw_data")
-            if "raw_data" in posted
+            if posted["raw_data"] is not None
             else None
         )
         fold, task_id = services.post_fold(
@@ -75,7 +84,7 @@ class SubmissionFoldList(FoldView):
             submission=PostedSubmission(
                 databoard_s_id=posted["databoard_s_id"],
                 raw_data=raw_data,
-                files=posted.get("files"),
+                files=posted["files"],
             ),
             force=posted["force"],
         )

@@ -1,0 +1,19 @@
+"""A storage of its own for each test, and nothing slow that no test here is about."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def storage(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # No test pulls the plug, and a dozen waits for the disk would be most of a test's time.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    # WhiteNoise otherwise looks through all static files for every client that a test makes.
+    settings.WHITENOISE_AUTOREFRESH = True
+    settings.STORAGE_ROOT = tmp_path / "storage"
+    return settings.STORAGE_ROOT

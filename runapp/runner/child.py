@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import mmap
 import os
 import pickle
 import random
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,11 +47,17 @@ class Channel:
     """The socket to the supervisor: frames out, leave to go on and one descriptor in."""
 
     socket: socket.socket
+    owner: int
 
-    def send(self, kind: FrameKind, payload: bytes = b"") -> None:
-        self.socket.sendall(FRAME_HEADER.pack(kind, len(payload)) + payload)
+    def send(self, kind: FrameKind, *payload: bytes | memoryview) -> None:
+        self._leave_unless_owner()
+        self.socket.sendall(FRAME_HEADER.pack(kind, sum(map(len, payload))))
+        # Piece by piece: what is joined here would count as the submission's memory.
+        for piece in payload:
+            self.socket.sendall(piece)
 
     def send_file(self, kind: FrameKind, path: Path) -> None:
+        self._leave_unless_owner()
         self.socket.sendall(FRAME_HEADER.pack(kind, path.stat().st_size))
         with path.open("rb") as file:
             self.socket.sendfile(file)
@@ -60,6 +66,11 @@ class Channel:
         """Wait while the supervisor takes its figures; return the descriptors that it gives."""
         _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1)
         return descriptors
+
+    def _leave_unless_owner(self) -> None:
+        # A process that participant code forked has come back into ours: it reports nothing.
+        if os.getpid() != self.owner:
+            os._exit(0)
 
 
 def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> NoReturn:
@@ -77,11 +88,13 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> 
         An empty folder of this fold alone, the working directory.
     """
     job = FoldJob.unpack(_read_all(job_fd))
-    channel = Channel(socket.socket(fileno=channel_fd))
+    channel = Channel(socket.socket(fileno=channel_fd), owner=os.getpid())
     y = columns.read_column(memoryview(job.labels))
     _write_files(Path(scratch, CODE_FOLDER), job.files)
     _write_files(Path(scratch, KIT_FOLDER), job.kit_files)
     X_train = frames.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
+    if X_train is not None:
+        os.close(x_train_fd)
     _enter(scratch, memory_bytes=job.limits.memory_bytes + job.test_bytes)
 
     def train_and_test() -> None:
@@ -115,7 +128,7 @@ def run_split(*, job_fd: int, channel_fd: int, scratch: str) -> NoReturn:
         A folder of this run alone, the working directory.
     """
     job = SplitJob.unpack(_read_all(job_fd))
-    channel = Channel(socket.socket(fileno=channel_fd))
+    channel = Channel(socket.socket(fileno=channel_fd), owner=os.getpid())
     _enter(scratch, memory_bytes=job.limits.memory_bytes)
 
     def split() -> None:
@@ -202,8 +215,8 @@ def _send_predictions(
 ) -> None:
     predictions = workflow.predict(X, n_rows)
     shape = np.array(predictions.shape, dtype="<i8")
-    header = bytes([predictions.ndim]) + shape.tobytes()
-    channel.send(kind, header + predictions.astype("<f8", copy=False).tobytes())
+    values = predictions.astype("<f8", copy=False).reshape(-1).view(np.uint8)
+    channel.send(kind, bytes([predictions.ndim]) + shape.tobytes(), values.data)
 
 
 def _enter(scratch: str, *, memory_bytes: int) -> None:
@@ -211,15 +224,14 @@ def _enter(scratch: str, *, memory_bytes: int) -> None:
     os.environ["TMPDIR"] = os.environ["HOME"] = scratch
     # At the end: a file of the submission never shadows an installed module.
     sys.path += [scratch, str(Path(scratch, CODE_FOLDER))]
-    for name in [name for name in sys.modules if name.split(".")[0] == "runapp"]:
-        del sys.modules[name]
     random.seed(RANDOM_SEED)
     np.random.seed(RANDOM_SEED)
     sandbox.enter(memory_bytes=memory_bytes)
 
 
 def _start(channel: Channel) -> None:
-    channel.send(FrameKind.STARTED, STARTED_PAYLOAD.pack(_read_private_bytes()))
+    payload = STARTED_PAYLOAD.pack(_read_private_bytes(), time.process_time())
+    channel.send(FrameKind.STARTED, payload)
 
 
 def _read_private_bytes() -> int:
@@ -233,14 +245,12 @@ def _read_private_bytes() -> int:
 
 
 def _run_and_leave(work: Callable[[], None], *, channel: Channel, scratch: str) -> NoReturn:
-    process = os.getpid()
     status = 0
     try:
         work()
     except BaseException as error:
         status = 1
-        if os.getpid() == process:
-            channel.send(FrameKind.FAILED, pack_failure(error, scratch=scratch))
+        channel.send(FrameKind.FAILED, pack_failure(error, scratch=scratch))
     finally:
         _flush_output()
         # No atexit handlers, no finalisers: nothing of the submission runs after its report.
@@ -263,8 +273,9 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _read_all(descriptor: int) -> bytes:
-    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
-        return content[:]
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)
+        return file.read()
 
 
 def _unpickle(descriptor: int) -> Any:

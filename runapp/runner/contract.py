@@ -54,7 +54,8 @@ class FrameKind(IntEnum):
 
 
 FRAME_HEADER = struct.Struct("<BQ")
-STARTED_PAYLOAD = struct.Struct("<Q")
+# Private bytes and CPU seconds of the child's setup, which are not the run's.
+STARTED_PAYLOAD = struct.Struct("<Qd")
 
 # The folders of a run's scratch folder.
 CODE_FOLDER = "submission"

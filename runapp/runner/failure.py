@@ -9,10 +9,17 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from runapp.runner.columns import ColumnsError
 from runapp.runner.contract import Outcome
+from runapp.runner.labels import LabelError
+from runapp.runner.splitting import SplitError
 from runapp.runner.workflow import BadPredictions, MissingClass
 
 MAX_TEXT = 20_000
+MAX_SENTENCE = 2_000
+
+# Ours, with a message for the one whom it concerns; where in our code it was raised is not.
+_PLAIN = (BadPredictions, MissingClass, SplitError, LabelError, ColumnsError)
 
 _RUNNER = str(Path(__file__).parent)
 _IMPORTLIB = str(Path(importlib.__file__).parent)
@@ -34,7 +41,7 @@ def pack_failure(error: BaseException, *, scratch: str) -> bytes:
         # An exception's own __str__ or __repr__ is participant code and may raise.
         sentence, text = f"{type(error).__name__} was raised", ""
     report = {"outcome": _name_outcome(error), "sentence": sentence, "traceback": text}
-    return json.dumps(report).encode("utf-8", "backslashreplace")
+    return json.dumps(report, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _name_outcome(error: BaseException) -> Outcome:
@@ -46,8 +53,8 @@ def _name_outcome(error: BaseException) -> Outcome:
 
 
 def _describe(error: BaseException, *, scratch: str) -> tuple[str, str]:
-    if isinstance(error, (BadPredictions, MissingClass)):
-        return str(error)[:MAX_TEXT], ""
+    if isinstance(error, _PLAIN):
+        return _hide_paths(str(error), scratch=scratch)[:MAX_SENTENCE], ""
     told = traceback.TracebackException.from_exception(error)
     for part in _walk_chain(told):
         part.stack = traceback.StackSummary.from_list(
@@ -56,7 +63,8 @@ def _describe(error: BaseException, *, scratch: str) -> tuple[str, str]:
     text = _shorten(_hide_paths("".join(told.format()), scratch=scratch))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = _locate(error, told, scratch=scratch)
-    return _hide_paths(f"{where}: {what}" if where else what, scratch=scratch)[:2000], text
+    sentence = _hide_paths(f"{where}: {what}" if where else what, scratch=scratch)
+    return sentence[:MAX_SENTENCE], text
 
 
 def _walk_chain(told: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
@@ -64,7 +72,8 @@ def _walk_chain(told: traceback.TracebackException) -> Iterator[traceback.Traceb
     while waiting:
         part = waiting.pop()
         yield part
-        waiting += [link for link in (part.__cause__, part.__context__) if link is not None]
+        links = (part.__cause__, part.__context__, *(part.exceptions or ()))
+        waiting += [link for link in links if link is not None]
 
 
 def _is_ours(filename: str) -> bool:

@@ -11,91 +11,107 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+
+from runapp.runner.tree import ProcessTree
 
 MEASURED_BY = "cpu: rusage of the tree; memory: private pages and peak, children sampled"
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a run uses at a moment: CPU so far, peak of the stage so far, processes now."""
+
+    cpu_seconds: float
+    peak_bytes: int | None
+    n_processes: int
 
 
 class Meter:
-    """Reads the tree below a keeper.
+    """Reads the tree of a run.
 
     Parameters
     ----------
-    keeper : int
-        The keeper's process number; orphans of the run become its children.
-    pid : int
-        The run's first process.
+    tree : ProcessTree
+        The run's processes.
     """
 
-    def __init__(self, *, keeper: int, pid: int) -> None:
-        self._keeper = keeper
-        self._pid = pid
-        self._reaped_before = _read_reaped_cpu(keeper)
-        self._baseline_bytes = 0
+    def __init__(self, *, tree: ProcessTree) -> None:
+        self._tree = tree
+        self._setup_bytes = 0
+        self._setup_cpu_seconds = 0.0
+        self._copied_bytes = 0
         self._peak_bytes: int | None = None
 
-    def start(self, *, baseline_bytes: int) -> None:
-        """Begin; `baseline_bytes` is what the child had from its keeper before its first byte."""
-        self._baseline_bytes = baseline_bytes
+    def start(self, *, setup_bytes: int, setup_cpu_seconds: float) -> None:
+        """Begin; what the child had and used before the first participant byte is not counted."""
+        self._setup_bytes = setup_bytes
+        self._setup_cpu_seconds = setup_cpu_seconds
+
+    def sample(self) -> Sample:
+        """Look at the run as it is now.
+
+        This look is quick and sees what the first process has grown by. Of the pages that it
+        shared with its keeper and has since written to, it knows those that `sample_closely` saw.
+        """
+        pids = self._tree.list_pids()
+        if len(pids) > 1:
+            return self._sample(pids, held=self._read_joint_peak(pids))
+        grown = _read_growth(self._tree.pid, self._setup_bytes)
+        return self._sample(pids, held=None if grown is None else grown + self._copied_bytes)
+
+    def sample_closely(self) -> Sample:
+        """Look at every page of the run, which takes milliseconds in which the run has to wait."""
+        pids = self._tree.list_pids()
+        if len(pids) > 1:
+            return self._sample(pids, held=self._read_joint_peak(pids))
+        held = _read_private_peak(self._tree.pid)
+        grown = _read_growth(self._tree.pid, self._setup_bytes)
+        if held is not None and grown is not None:
+            self._copied_bytes = max(held - grown, 0)
+        return self._sample(pids, held=held)
 
     def read_cpu_seconds(self) -> float:
         """Return user plus system seconds of everything that the run has started so far."""
-        reaped = max(_read_reaped_cpu(self._keeper) - self._reaped_before, 0.0)
-        return reaped + sum(_read_cpu(pid) for pid in _list_descendants(self._keeper))
+        return self._sum_cpu(self._tree.list_pids())
 
-    def sample_memory(self) -> int | None:
-        """Look at the memory now and return the peak so far, in bytes; None if nothing is left.
-
-        This look is quick and sees what the first process has grown by; pages that it shared with
-        its keeper and has since written to are counted at the end of a stage only.
-        """
-        return self._take_higher(_read_growth(self._pid, self._baseline_bytes))
-
-    def take_peak(self) -> int | None:
-        """Return the peak of the stage that ends now."""
-        return self._take_higher(_read_private_peak(self._pid))
+    def deduct_setup(self, cpu_seconds: float) -> float:
+        """Return what is the run's own of the keeper's count."""
+        return max(cpu_seconds - self._setup_cpu_seconds, 0.0)
 
     def start_stage(self) -> None:
         """Forget the peak so far, where the kernel can; else the next is "so far"."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), open(f"/proc/{self._tree.pid}/clear_refs", "wb") as file:
             # "5" sets the peak back to what is resident now: proc(5), /proc/pid/clear_refs.
-            (_PROC / str(self._pid) / "clear_refs").write_bytes(b"5")
+            file.write(b"5")
             self._peak_bytes = None
 
-    def _take_higher(self, own: int | None) -> int | None:
-        if own is not None:
-            others = sum(
-                _read_shared_out_bytes(pid)
-                for pid in _list_descendants(self._keeper)
-                if pid != self._pid
-            )
-            self._peak_bytes = max(self._peak_bytes or 0, own + others)
-        return self._peak_bytes
+    def _sum_cpu(self, pids: list[int]) -> float:
+        # What has ended and was not waited for by its parent waits for the keeper, and still has
+        # its clock.
+        return self.deduct_setup(sum(map(_read_cpu, pids)))
 
+    def _sample(self, pids: list[int], *, held: int | None) -> Sample:
+        if held is not None:
+            self._peak_bytes = max(self._peak_bytes or 0, held)
+        return Sample(
+            cpu_seconds=self._sum_cpu(pids), peak_bytes=self._peak_bytes, n_processes=len(pids)
+        )
 
-def _list_descendants(root: int) -> Iterator[int]:
-    waiting = [root]
-    while waiting:
-        for child in _list_children(waiting.pop()):
-            yield child
-            waiting.append(child)
+    def _read_joint_peak(self, pids: list[int]) -> int:
+        """Count each page that several processes hold once, and the keeper's not at all.
 
-
-def _list_children(pid: int) -> list[int]:
-    children: list[int] = []
-    try:
-        # A child stands under the thread that forked it.
-        for thread in os.listdir(_PROC / str(pid) / "task"):
-            children += map(
-                int, (_PROC / str(pid) / "task" / thread / "children").read_text().split()
-            )
-    except OSError:
-        pass  # ended meanwhile
-    return children
+        The proportional sets of all who share a page sum up to that page.
+        """
+        keeper = self._tree.keeper
+        shared = sum(_read_proportional(pid) for pid in (keeper, *pids))
+        own = _read_sizes(f"/proc/{self._tree.pid}/status")
+        given_back = max(own.get(b"VmHWM", 0) - own.get(b"VmRSS", 0), 0)
+        return (
+            max(shared - _read_sizes(f"/proc/{keeper}/status").get(b"RssAnon", 0), 0) + given_back
+        )
 
 
 def _read_cpu(pid: int) -> float:
@@ -110,40 +126,41 @@ def _read_cpu(pid: int) -> float:
 
 def _read_reaped_cpu(pid: int) -> float:
     try:
-        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0.0
     # cutime and cstime, fields 16 and 17 of proc(5); the list starts at field 3.
     return (int(fields[13]) + int(fields[14])) / _TICKS
 
 
-def _read_growth(pid: int, baseline_bytes: int) -> int | None:
-    sizes = _read_sizes(_PROC / str(pid) / "status")
-    if "VmHWM" not in sizes:
+def _read_growth(pid: int, setup_bytes: int) -> int | None:
+    sizes = _read_sizes(f"/proc/{pid}/status")
+    if b"VmHWM" not in sizes:
         return None
     # The kernel keeps the peak of all pages; those that map files are no memory of the run's own.
-    return max(sizes["VmHWM"] - sizes.get("RssFile", 0) - baseline_bytes, 0)
+    return max(sizes[b"VmHWM"] - sizes.get(b"RssFile", 0) - setup_bytes, 0)
 
 
 def _read_private_peak(pid: int) -> int | None:
-    private = _read_sizes(_PROC / str(pid) / "smaps_rollup").get("Private_Dirty")
-    sizes = _read_sizes(_PROC / str(pid) / "status")
-    if private is None or "VmHWM" not in sizes:
+    private = _read_sizes(f"/proc/{pid}/smaps_rollup").get(b"Private_Dirty")
+    sizes = _read_sizes(f"/proc/{pid}/status")
+    if private is None or b"VmHWM" not in sizes:
         return None
     # What is the run's own now, plus what it had beyond that and has given back.
-    return private + max(sizes["VmHWM"] - sizes["VmRSS"], 0)
+    return private + max(sizes[b"VmHWM"] - sizes[b"VmRSS"], 0)
 
 
-def _read_shared_out_bytes(pid: int) -> int:
-    # The proportional set: pages that forked processes share are counted once among them.
-    sizes = _read_sizes(_PROC / str(pid) / "smaps_rollup")
-    return sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0)
+def _read_proportional(pid: int) -> int:
+    sizes = _read_sizes(f"/proc/{pid}/smaps_rollup")
+    return sizes.get(b"Pss_Anon", 0) + sizes.get(b"Pss_Shmem", 0)
 
 
-def _read_sizes(path: Path) -> dict[str, int]:
+def _read_sizes(path: str) -> dict[bytes, int]:
     try:
-        lines = path.read_text().splitlines()
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
     except OSError:
         return {}
-    pairs = (line.partition(":") for line in lines if line.endswith(" kB"))
+    pairs = (line.partition(b":") for line in lines if line.endswith(b" kB"))
     return {name: int(value.split()[0]) * 1024 for name, _, value in pairs}

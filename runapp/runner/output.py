@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-
-# Everything but tab and line feed that moves a cursor, rings a bell or ends a C string.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code not in (9, 10)}
+# Everything but tab and line feed that moves a cursor, rings a bell or ends a C string; some
+# terminals obey the second range too.
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
+}
 
 
 class Output:
@@ -21,38 +22,53 @@ class Output:
         self._head_room = max_bytes - max_bytes // 2
         self._tail_room = max_bytes // 2
         self._head = bytearray()
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
+        self._tail = bytearray()
         self._dropped = 0
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
         room = self._head_room - len(self._head)
         self._head += piece[:room]
-        rest = piece[room:]
-        if not rest:
-            return
-        self._tail.append(rest)
-        self._tail_bytes += len(rest)
-        while self._tail_bytes > self._tail_room:
-            self._drop_oldest(self._tail_bytes - self._tail_room)
+        self._tail += piece[room:]
+        # Twice the room before it is cut: many small pieces then cost no more than one large.
+        if len(self._tail) > 2 * self._tail_room:
+            self._cut_tail()
 
     def read(self) -> str:
         """Return the text: what is no UTF-8, and control characters, shown escaped."""
-        head, tail = bytes(self._head), b"".join(self._tail)
+        self._cut_tail()
         if not self._dropped:
-            return _show(head + tail)
-        return f"{_show(head)}\n... {self._dropped} bytes left out ...\n{_show(tail)}"
+            return _show(self._head + self._tail)
+        head, tail = _end_whole(self._head), _begin_whole(self._tail)
+        dropped = self._dropped + len(self._head) - len(head) + len(self._tail) - len(tail)
+        return f"{_show(head)}\n... {dropped} bytes left out ...\n{_show(tail)}"
 
-    def _drop_oldest(self, surplus: int) -> None:
-        oldest = self._tail.popleft()
-        kept = oldest[surplus:]
-        if kept:
-            self._tail.appendleft(kept)
-        self._dropped += len(oldest) - len(kept)
-        self._tail_bytes -= len(oldest) - len(kept)
+    def _cut_tail(self) -> None:
+        surplus = max(len(self._tail) - self._tail_room, 0)
+        del self._tail[:surplus]
+        self._dropped += surplus
 
 
-def _show(content: bytes) -> str:
+def _end_whole(head: bytearray) -> bytearray:
+    """Leave out a character of UTF-8 that the cut has left without its last bytes."""
+    for n_bytes in range(1, min(len(head), 3) + 1):
+        byte = head[-n_bytes]
+        if byte >= 0xC0:
+            is_cut = n_bytes < 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            return head[:-n_bytes] if is_cut else head
+        if byte < 0x80:
+            break
+    return head
+
+
+def _begin_whole(tail: bytearray) -> bytearray:
+    """Leave out the rest of a character of UTF-8 that the cut has left without its first byte."""
+    n_rest = 0
+    while n_rest < min(len(tail), 3) and 0x80 <= tail[n_rest] < 0xC0:
+        n_rest += 1
+    return tail[n_rest:]
+
+
+def _show(content: bytearray) -> str:
     text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     return text.translate(_CONTROLS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from runapp.runner.contract import FRAME_HEADER, FoldJob, FrameKind, Outcome
 
-MAX_SMALL_FRAME = 2**17
+# Above what a child of ours writes: see MAX_TEXT of failure.py, six bytes a character at worst.
+MAX_SMALL_FRAME = 2**18
 _PREDICTIONS_HEADER = 1 + 2 * 8
 # What a child may say of itself; everything else is found out from outside.
 _TELLABLE = (Outcome.SUBMISSION_ERROR, Outcome.BAD_PREDICTIONS, Outcome.MEMORY_LIMIT)
@@ -131,7 +133,7 @@ class FrameReader:
         if length > self._max_predictions_bytes + _PREDICTIONS_HEADER:
             raise ReportError(
                 Outcome.OUTPUT_LIMIT,
-                f"output limit: predictions of {length} bytes, "
+                f"output limit: predictions of {length - _PREDICTIONS_HEADER} bytes, "
                 f"more than the {self._max_predictions_bytes} allowed",
             )
 
@@ -141,7 +143,8 @@ class FrameReader:
         number, length = FRAME_HEADER.unpack_from(self._buffer)
         if len(self._buffer) < FRAME_HEADER.size + length:
             return None
-        payload = bytes(self._buffer[FRAME_HEADER.size :])
+        with memoryview(self._buffer) as frame:
+            payload = bytes(frame[FRAME_HEADER.size :])
         self._buffer.clear()
         return FrameKind(number), payload
 
@@ -171,9 +174,7 @@ def check_predictions(
     ReportError
         With `bad_predictions` and a sentence that says what is wrong.
     """
-    values = _read_array(payload)
-    if len(values) != n_rows:
-        raise _bad(f"{len(values)} predictions for the {n_rows} rows of the {part} part")
+    values = _read_array(payload, n_rows=n_rows, part=part)
     bad_rows = int((~np.isfinite(values.reshape(n_rows, -1))).any(axis=1).sum())
     if bad_rows:
         raise _bad(f"NaN or infinity in {bad_rows} of {n_rows} predictions of the {part} part")
@@ -201,15 +202,19 @@ def _spread(values: NDArray[np.float64], *, job: FoldJob, n_classes: int) -> NDA
     )
 
 
-def _read_array(payload: bytes) -> NDArray[np.float64]:
+def _read_array(payload: bytes, *, n_rows: int, part: str) -> NDArray[np.float64]:
     n_dimensions = payload[0] if payload else 0
-    if n_dimensions not in (1, 2) or len(payload) < 1 + 8 * n_dimensions:
+    start = 1 + 8 * n_dimensions
+    if n_dimensions not in (1, 2) or len(payload) < start:
         raise _bad("the predictions have neither one nor two dimensions")
     shape = struct.unpack_from(f"<{n_dimensions}q", payload, 1)
-    body = payload[1 + 8 * n_dimensions :]
-    if min(shape) < 0 or len(body) != 8 * int(np.prod(shape, dtype=object)):
+    if min(shape) < 0 or len(payload) - start != 8 * math.prod(shape):
         raise _bad("the predictions are not as long as their shape says")
-    return np.frombuffer(body, dtype="<f8").reshape(shape)
+    if shape[0] != n_rows:
+        raise _bad(f"{shape[0]} predictions for the {n_rows} rows of the {part} part")
+    if 0 in shape:
+        raise _bad(f"predictions of shape {shape} hold no value")
+    return np.frombuffer(payload, dtype="<f8", offset=start).reshape(shape)
 
 
 def _bad(sentence: str) -> ReportError:

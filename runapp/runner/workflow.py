@@ -151,6 +151,8 @@ def as_predictions(values: Any) -> NDArray[np.float64]:
     BadPredictions
         When they are not real numbers in an array of one or two dimensions.
     """
+    if np.ma.is_masked(values):
+        raise BadPredictions("the predictions have masked, that is missing, values")
     try:
         array = np.asarray(values)
     except Exception as error:

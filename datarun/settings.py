@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import psutil
-from kombu import Queue
 
 from datarun.environment import (
     env,
@@ -161,8 +160,6 @@ WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
 BROKER_FOLDER = DATARUN_HOME / "broker"
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="") or "filesystem://"
 CELERY_TASK_DEFAULT_QUEUE = "datarun"
-# Bounded where the broker can (RabbitMQ): hints must not pile up while no worker runs.
-CELERY_TASK_QUEUES = [Queue("datarun", message_ttl=60, max_length=1000)]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_TASK_SERIALIZER = "json"

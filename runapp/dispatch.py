@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from functools import partial
 
+from amqp.exceptions import AMQPError
 from django.db import transaction
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ TASK_NAME = "runapp.tasks.work"
 HINT_SECONDS = 60
 # With a dead broker every request would wait for it; after one failure the others go on at once.
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+# What brokers answer: kombu wraps the lost connection, not every refusal of a channel.
+REFUSALS = (KombuError, AMQPError, RedisError, OSError)
 
 _paused_until = 0.0
 
@@ -33,7 +36,12 @@ def ring(*, task_id: str | None = None) -> str:
         The task id of the hint, also when it cannot be published.
     """
     task_id = task_id or str(uuid.uuid4())
-    transaction.on_commit(partial(publish, task_id=task_id), robust=True)
+
+    def publish_hint() -> None:
+        publish(task_id=task_id)
+
+    # A function with a name: Django's log line of a failed hook asks for it.
+    transaction.on_commit(publish_hint, robust=True)
     return task_id
 
 
@@ -45,8 +53,15 @@ def publish(*, task_id: str | None = None) -> bool:
     if time.monotonic() < _paused_until:
         return False
     try:
-        app.send_task(TASK_NAME, task_id=task_id, expires=HINT_SECONDS, retry=False)
-    except (OperationalError, OSError) as error:
+        # Told to the worker (expires) and to a broker that can drop old messages (expiration).
+        app.send_task(
+            TASK_NAME,
+            task_id=task_id,
+            expires=HINT_SECONDS,
+            expiration=HINT_SECONDS,
+            retry=False,
+        )
+    except REFUSALS as error:
         _paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
         logger.warning("no hint published, workers will look for themselves: %s", error)
         return False

@@ -41,6 +41,9 @@ from runapp.runner.workflow import ElementsWorkflow, OwnWorkflow, Workflow
 # A code that looks for randomness without a seed of its own gets the same bits at every run.
 RANDOM_SEED = 0
 
+# Participant code may replace what the module has.
+_getpid = os.getpid
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -69,7 +72,7 @@ class Channel:
 
     def _leave_unless_owner(self) -> None:
         # A process that participant code forked has come back into ours: it reports nothing.
-        if os.getpid() != self.owner:
+        if _getpid() != self.owner:
             os._exit(0)
 
 
@@ -221,7 +224,8 @@ def _send_predictions(
 
 def _enter(scratch: str, *, memory_bytes: int) -> None:
     os.chdir(scratch)
-    os.environ["TMPDIR"] = os.environ["HOME"] = scratch
+    # joblib would share large arrays in /dev/shm, where they would outlive the run.
+    os.environ["TMPDIR"] = os.environ["HOME"] = os.environ["JOBLIB_TEMP_FOLDER"] = scratch
     # At the end: a file of the submission never shadows an installed module.
     sys.path += [scratch, str(Path(scratch, CODE_FOLDER))]
     random.seed(RANDOM_SEED)
@@ -251,6 +255,7 @@ def _run_and_leave(work: Callable[[], None], *, channel: Channel, scratch: str) 
     except BaseException as error:
         status = 1
         channel.send(FrameKind.FAILED, pack_failure(error, scratch=scratch))
+        channel.wait_for_leave()
     finally:
         _flush_output()
         # No atexit handlers, no finalisers: nothing of the submission runs after its report.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from runapp.runner.columns import ColumnsError
 from runapp.runner.contract import Outcome
 from runapp.runner.labels import LabelError
+from runapp.runner.paths import hide_paths
 from runapp.runner.splitting import SplitError
 from runapp.runner.workflow import BadPredictions, MissingClass
 
@@ -54,16 +54,16 @@ def _name_outcome(error: BaseException) -> Outcome:
 
 def _describe(error: BaseException, *, scratch: str) -> tuple[str, str]:
     if isinstance(error, _PLAIN):
-        return _hide_paths(str(error), scratch=scratch)[:MAX_SENTENCE], ""
+        return hide_paths(str(error), scratch=scratch)[:MAX_SENTENCE], ""
     told = traceback.TracebackException.from_exception(error)
     for part in _walk_chain(told):
         part.stack = traceback.StackSummary.from_list(
             [frame for frame in part.stack if not _is_ours(frame.filename)]
         )
-    text = _shorten(_hide_paths("".join(told.format()), scratch=scratch))
+    text = _shorten(hide_paths("".join(told.format()), scratch=scratch))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = _locate(error, told, scratch=scratch)
-    sentence = _hide_paths(f"{where}: {what}" if where else what, scratch=scratch)
+    sentence = hide_paths(f"{where}: {what}" if where else what, scratch=scratch)
     return sentence[:MAX_SENTENCE], text
 
 
@@ -86,17 +86,6 @@ def _locate(error: BaseException, told: traceback.TracebackException, *, scratch
         return f"{Path(error.filename or '').name}, line {error.lineno}"
     own = [frame for frame in told.stack if frame.filename.startswith(scratch)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
-
-
-def _hide_paths(text: str, *, scratch: str) -> str:
-    for path, name in (
-        (f"{scratch}/", ""),
-        (scratch, "."),
-        (sysconfig.get_path("purelib"), "site-packages"),
-        (sysconfig.get_path("stdlib"), "python"),
-    ):
-        text = text.replace(path, name)
-    return text
 
 
 def _shorten(text: str) -> str:

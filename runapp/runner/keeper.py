@@ -150,7 +150,10 @@ def _fork_spare() -> Spare:
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """Return the next message and its descriptors; no message when the other end is closed."""
-    message, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, _MAX_DESCRIPTORS)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, _MAX_DESCRIPTORS)
+    except ConnectionResetError:
+        return b"", []  # closed by a worker that had not read all it was told
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     return message, descriptors
@@ -164,6 +167,7 @@ def _serve(control: socket.socket, spare: Spare, request: bytes, descriptors: li
         socket.send_fds(control, [_pack({"event": "forked", "pid": spare.pid})], [spare.pidfd])
     is_watched = _wait(control, spare.pidfd)
     status = _reap_tree(spare.pid)
+    _remove_semaphores(spare.pid)
     spare.close()
     if not is_watched:
         os._exit(0)
@@ -216,6 +220,14 @@ def _reap_tree(pid: int) -> int:
             status = os.waitstatus_to_exitcode(raw)
     # A tree that cannot be emptied ends with its keeper; the worker starts another.
     os._exit(1)
+
+
+def _remove_semaphores(pid: int) -> None:
+    """Remove what joblib's workers share: who would have done so was killed with the run."""
+    for name in os.listdir("/dev/shm"):  # noqa: S108 (where sem_open(3) keeps them)
+        if name.startswith(f"sem.loky-{pid}-"):
+            with contextlib.suppress(OSError):
+                os.unlink(f"/dev/shm/{name}")  # noqa: S108
 
 
 def _list_children() -> list[int]:

@@ -59,8 +59,9 @@ class Meter:
         pids = self._tree.list_pids()
         if len(pids) > 1:
             return self._sample(pids, held=self._read_joint_peak(pids))
-        grown = _read_growth(self._tree.pid, self._setup_bytes)
-        return self._sample(pids, held=None if grown is None else grown + self._copied_bytes)
+        grown = _read_growth(self._tree.pid, self._setup_bytes) or 0
+        # Nothing seen so far is not "nothing used".
+        return self._sample(pids, held=(grown + self._copied_bytes) or None)
 
     def sample_closely(self) -> Sample:
         """Look at every page of the run, which takes milliseconds in which the run has to wait."""

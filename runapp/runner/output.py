@@ -71,4 +71,9 @@ def _begin_whole(tail: bytearray) -> bytearray:
 
 def _show(content: bytearray) -> str:
     text = content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    return show_controls(text)
+
+
+def show_controls(text: str) -> str:
+    """Return the text with control characters, tab and line feed apart, shown as escapes."""
     return text.translate(_CONTROLS)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runapp.runner.contract import FRAME_HEADER, FoldJob, FrameKind, Outcome
+from runapp.runner.output import show_controls
 
 # Above what a child of ours writes: see MAX_TEXT of failure.py, six bytes a character at worst.
 MAX_SMALL_FRAME = 2**18
@@ -235,5 +236,5 @@ def read_failure(payload: bytes) -> Failure:
 
 
 def _clean(text: str) -> str:
-    # PostgreSQL stores neither NUL nor half of a surrogate pair.
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    # PostgreSQL stores neither NUL nor half of a surrogate pair; terminals obey the controls.
+    return show_controls(text).encode("utf-8", "backslashreplace").decode()

@@ -16,6 +16,7 @@ from runapp.runner.contract import Limits, Outcome, RunResult
 from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
 from runapp.runner.meter import Meter, Sample
 from runapp.runner.output import Output
+from runapp.runner.paths import hide_paths
 from runapp.runner.reports import Failure, ReportError
 from runapp.runner.stages import Stages
 from runapp.runner.tree import ProcessTree
@@ -83,6 +84,7 @@ class Run:
         self._keeper = keeper
         self._stages = stages
         self._limits = request.limits
+        self._scratch = request.scratch
         self._should_stop = should_stop
         self._output = Output(max_bytes=request.limits.output_bytes)
         self._exited: Exited | None = None
@@ -171,7 +173,8 @@ class Run:
         6. The way in which the process ended.
         """
         outcome, sentence, traceback = self._judge()
-        return RunResult(outcome, sentence, traceback, self._output.read(), self._stages.usage)
+        output = hide_paths(self._output.read(), scratch=str(self._scratch))
+        return RunResult(outcome, sentence, traceback, output, self._stages.usage)
 
     def _judge(self) -> tuple[Outcome, str, str]:
         if not self._stages.has_started:
@@ -346,6 +349,9 @@ class Run:
         """Kill the first process; the keeper sees it die and kills the rest of the tree."""
         if outcome is not None and self._kill_reason is None:
             self._kill_reason = (outcome, sentence)
+            if self._stages.has_started:
+                self._meter.sample_closely()  # the last look: the dead tell nothing
+            self._meter.sample_closely()  # the last look at what it has used
         self._stop_reading_channel()
         self._expect_exit()
         with contextlib.suppress(ProcessLookupError):

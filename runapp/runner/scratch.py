@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,11 +28,29 @@ def open_scratch(root: Path) -> Iterator[Path]:
         The empty folder.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=root))
+    draft = Path(tempfile.mkdtemp(prefix="new-", dir=root))
+    lock = os.open(draft, _FOLDER_FLAGS)
+    # flock(2): held until this process ends, however it does. Only a locked folder is called
+    # `run-`, so that a sweep never meets one that is not locked yet.
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    scratch = draft.rename(draft.with_name(draft.name.replace("new-", "run-", 1)))
     try:
         yield scratch
     finally:
         remove_folder(scratch)
+        os.close(lock)
+
+
+def sweep_scratch(root: Path) -> None:
+    """Remove the folders of runs whose worker was killed; those of living workers stay."""
+    for folder in root.glob("run-*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, _FOLDER_FLAGS)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_folder(folder)
+            finally:
+                os.close(lock)
 
 
 def remove_folder(folder: Path) -> None:

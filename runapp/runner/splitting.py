@@ -124,6 +124,8 @@ def _check_target(target: pd.Series, *, is_classification: bool) -> None:
             f"The target column misses its value in {n_missing} of {len(target)} rows."
         )
     if not is_classification:
+        if not pd.api.types.is_numeric_dtype(target.dtype):
+            raise SplitError("The target column does not hold numbers, which a regressor needs.")
         return
     try:
         class_labels(target.to_numpy())

@@ -86,6 +86,8 @@ class Stages:
             raise ReportError(Outcome.SUBMISSION_ERROR, "something was reported after the end")
         if kind is FrameKind.FAILED and self.has_started:
             self.failure = read_failure(payload)
+            self.meter.sample_closely()  # the child waits for it, and leaves
+            self._give_leave()
             return
         if kind is not self.order[len(self._passed)]:
             raise ReportError(Outcome.SUBMISSION_ERROR, "the report came out of order")

@@ -16,7 +16,7 @@ from runapp.runner.contract import DATA_FOLDER, FoldJob, FrameKind, Outcome, Run
 from runapp.runner.keepers import KeeperFailed, KeeperProcess
 from runapp.runner.reports import Sink
 from runapp.runner.run import STOP_CHECK_SECONDS, Request, Run, ShouldStop
-from runapp.runner.scratch import open_scratch
+from runapp.runner.scratch import open_scratch, sweep_scratch
 from runapp.runner.stages import FoldStages, OnStage, SplitStages, Stages
 
 
@@ -48,6 +48,7 @@ class Supervisor:
         if self._keeper is not None and not self._keeper.is_alive:
             self.close()
         if self._keeper is None:
+            sweep_scratch(self._scratch_root)
             self._keeper = KeeperProcess()
 
     def close(self) -> None:

@@ -225,7 +225,7 @@ def _record_success(
             held_fold(fold),
             phase=Phase.DONE,
             state=State.TESTED,
-            log_messages=result.output,
+            log_messages=_hide_home(result.output),
             **_show_end(fold, result),
         )
         if moved:
@@ -275,9 +275,15 @@ def name_our_fault(outcome: Outcome) -> str:
 
 def write_log(result: RunResult) -> str:
     """Return what a client reads of a failed run: its output, then what happened."""
-    sentence = result.sentence[:1].upper() + result.sentence[1:]
+    sentence = result.sentence
+    if "." not in sentence.partition(" ")[0]:  # a file's name stays as it is
+        sentence = sentence[:1].upper() + sentence[1:]
     parts = [result.output.rstrip("\n"), sentence, result.traceback.rstrip("\n")]
-    return "\n".join(part for part in parts if part)
+    return _hide_home("\n".join(part for part in parts if part))
+
+
+def _hide_home(text: str) -> str:
+    return text.replace(str(settings.DATARUN_HOME), "home")
 
 
 def _show_end(fold: SubmissionFold, result: RunResult) -> dict[str, Any]:

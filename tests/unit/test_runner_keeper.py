@@ -92,6 +92,7 @@ def test_environment_holds_nothing_of_the_workers(
     assert set(ran.printed) == {
         "BLIS_NUM_THREADS",
         "HOME",
+        "JOBLIB_TEMP_FOLDER",
         "LANG",
         "MKL_NUM_THREADS",
         "NUMEXPR_NUM_THREADS",

@@ -157,6 +157,31 @@ def test_usage_of_a_fold_that_dies_in_training_is_the_trainings(iris: Iris) -> N
     assert usage.validation_seconds is usage.test_seconds is usage.test_cpu_seconds is None
 
 
+ENDINGS = {
+    "its error": "raise ValueError",
+    "a wall limit": "signal.pause()",
+    "a memory limit": "np.ones(2**30)",
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_memory_of_a_fold_that_dies_in_training_is_told(name: str, iris: Iris) -> None:
+    fit = f"self.block = np.ones(200 * 2**17)\n{ENDINGS[name]}"
+
+    ran = iris.run(write_classifier(fit=fit), wall_seconds=1.5)
+
+    assert ran.outcome != "tested"
+    assert ran.result.usage.train_peak_bytes == pytest.approx(205 * MB, rel=0.15)
+
+
+@pytest.mark.parametrize("fit", ["raise ValueError", "while True: pass"])
+def test_memory_of_a_fold_that_dies_at_once_is_not_nothing(fit: str, iris: Iris) -> None:
+    ran = iris.run(write_classifier(fit=fit), cpu_seconds=0.1)
+
+    assert ran.result.usage.train_peak_bytes is not None
+    assert 0 < ran.result.usage.train_peak_bytes < 30 * MB
+
+
 def test_usage_of_a_fold_that_dies_in_testing_keeps_the_trainings(iris: Iris) -> None:
     told: list[StageReport] = []
 

@@ -1,0 +1,15 @@
+import mmap
+import time
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        self.block = mmap.mmap(-1, 2**29)
+        for start in range(0, 2**29, 2**20):
+            self.block[start : start + 2**20] = bytes([1]) * 2**20
+        time.sleep(60)
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

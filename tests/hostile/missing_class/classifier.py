@@ -1,0 +1,2 @@
+class Klassifier:
+    """A typing error in the name."""

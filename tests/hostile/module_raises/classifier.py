@@ -1,0 +1,5 @@
+def explode():
+    raise ValueError("broken at import")
+
+
+explode()

@@ -1,0 +1,17 @@
+import os
+import signal
+import time
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        for _ in range(5):
+            if os.fork() == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                print("process", os.getpid(), flush=True)
+                time.sleep(1000)
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

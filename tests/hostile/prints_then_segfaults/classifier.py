@@ -1,0 +1,12 @@
+import ctypes
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        print("said before")
+        ctypes.string_at(0)
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

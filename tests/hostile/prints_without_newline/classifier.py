@@ -1,0 +1,12 @@
+import sys
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        print("first")
+        sys.stdout.write("no end of line")
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

@@ -1,0 +1,3 @@
+class Classifier:
+    def __init__(self):
+        raise RuntimeError("broken in init")

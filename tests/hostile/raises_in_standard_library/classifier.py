@@ -1,0 +1,11 @@
+import json
+
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        json.loads("[")
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

@@ -1,0 +1,9 @@
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        raise ValueError("é€𝔘" * 20_000)
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))

@@ -1,0 +1,3 @@
+class Classifier:
+    def fit(self, X, y):
+        return (

@@ -224,9 +224,9 @@ def _reap_tree(pid: int) -> int:
 
 def _remove_semaphores(pid: int) -> None:
     """Remove what joblib's workers share: who would have done so was killed with the run."""
-    for name in os.listdir("/dev/shm"):  # noqa: S108 (where sem_open(3) keeps them)
-        if name.startswith(f"sem.loky-{pid}-"):
-            with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # not every machine has the folder
+        for name in os.listdir("/dev/shm"):  # noqa: S108 (where sem_open(3) keeps them)
+            if name.startswith(f"sem.loky-{pid}-"):
                 os.unlink(f"/dev/shm/{name}")  # noqa: S108
 
 

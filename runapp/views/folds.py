@@ -35,7 +35,7 @@ class SubmissionList(DatarunView):
 
     def get(self, request: Request) -> Response:
         rows = list_submissions(account=self.get_account(), owner=self.get_owner())
-        rows = rows.select_related("owner", "raw_data")
+        rows = self.with_owner(rows).select_related("raw_data")
         return Response(SubmissionSerializer(rows, many=True, context=self.get_context()).data)
 
 

@@ -28,8 +28,7 @@ class RawDataList(DatarunView):
     permission_classes = (IsAuthenticated, MayPostDatasets)
 
     def get(self, request: Request) -> Response:
-        rows = list_raw_data(account=self.get_account(), owner=self.get_owner())
-        rows = rows.select_related("owner")
+        rows = self.with_owner(list_raw_data(account=self.get_account(), owner=self.get_owner()))
         return Response(RawDataSerializer(rows, many=True, context=self.get_context()).data)
 
     def post(self, request: Request) -> Response:

@@ -38,7 +38,7 @@ format: $(READY) ## Format the code and mend what the linter can mend.
 	$(RUN) -m ruff check --fix .
 
 soak: $(READY) ## Run the long forms of tests and benchmarks.
-	DATARUN_SOAK=1 $(RUN) -m pytest
+	DATARUN_SOAK=1 $(RUN) -m pytest --override-ini timeout=3600
 	$(MAKE) bench
 
 bench: $(READY) ## Print the figures of bench/.

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as nps
 
 from runapp.runner import columns
 from runapp.runner.columns import ColumnsError, Kind
+from tests.effort import FACTOR
 
 NUMBERS = st.sampled_from(sorted(columns.DTYPES.values(), key=str))
 CELLS = st.one_of(
@@ -63,7 +64,7 @@ def identify(cell):
     return type(cell), cell.hex() if isinstance(cell, float) else cell
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(
     st.lists(
         NUMBERS.flatmap(
@@ -220,7 +221,7 @@ def test_container_refuses_a_boolean_that_is_neither():
         columns.read_container(content)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(
     NUMBERS.flatmap(lambda dtype: nps.arrays(dtype, st.integers(0, 6)))
     | nps.arrays(st.sampled_from(["<U1", "<U7"]), st.integers(0, 6))
@@ -232,7 +233,7 @@ def test_column_of_numpy_values_round_trip(values):
     assert back.tobytes() == values.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(CELLS, max_size=8))
 def test_column_of_cells_round_trip(cells):
     back = columns.read_column(write_values(as_objects(cells)))
@@ -241,7 +242,7 @@ def test_column_of_cells_round_trip(cells):
     assert list(map(identify, back)) == list(map(identify, cells))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(st.text(max_size=4) | st.just(np.nan), max_size=8))
 def test_column_of_text_round_trip(cells):
     kind, buffers = columns.encode_column(as_objects(cells))
@@ -381,7 +382,7 @@ SAMPLES = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * FACTOR, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
     content = bytearray(sample)
@@ -397,7 +398,7 @@ def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
     assert len(values.tolist()) <= len(content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * FACTOR, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_column_of_corrupt_header_reads_or_raises(sample, data):
     header, buffers = columns.read_container(sample)

@@ -24,6 +24,7 @@ from sklearn.svm import SVR
 from runapp.runner import columns
 from runapp.runner.columns import ColumnsError
 from runapp.runner.frames import map_frame, map_matrix, write_frame
+from tests.effort import FACTOR
 
 WORDS = st.sampled_from(["a", "b", "é", "two\nlines", 'a "quote"', "x,y", " ", "NaN", "None"])
 POOLS = [
@@ -168,7 +169,7 @@ def make_csv(*, n_rows=60, ints=0, floats=3, seed=0):
     return frame.to_csv(index=False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50 * FACTOR, deadline=None)
 @given(csv_texts(), st.integers(0, 5))
 def test_frame_of_any_csv_is_the_local_one_in_both_parts(text, random_state):
     parts, _ = split_locally(text, random_state=random_state)
@@ -416,7 +417,7 @@ def test_forged_frame_reads_when_nothing_is_wrong():
         assert_same(map_frame(fd), SAMPLE)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * FACTOR, deadline=None)
 @given(st.data())
 def test_frame_of_corrupt_header_reads_or_raises(data):
     parsed = parse()
@@ -434,7 +435,7 @@ def test_frame_of_corrupt_header_reads_or_raises(data):
     assert frame.memory_usage(deep=True).sum() < 100_000
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * FACTOR, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=4

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runapp.runner.labels import LabelError, as_labels, class_labels
+from tests.effort import FACTOR
 
 
 def as_objects(values):
@@ -39,7 +40,7 @@ def test_classes_are_sorted_plain_values(labels, classes):
     assert json.loads(json.dumps(found, allow_nan=False)) == classes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(st.text(max_size=3), min_size=1) | st.lists(st.integers(-5, 5), min_size=1))
 def test_classes_are_those_of_numpy(values):
     assert class_labels(as_objects(values)) == np.unique(as_objects(values)).tolist()

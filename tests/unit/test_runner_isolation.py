@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.effort import FACTOR
 from tests.unit.runner_folds import (
     LIGHT_BOOTSTRAP,
     Iris,
@@ -173,7 +174,7 @@ def test_fifty_folds_leave_no_descriptor(iris: Iris) -> None:
     before = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in list_descriptors()}
     keeper_before = iris.keeper.num_fds()
 
-    for number in range(50):
+    for number in range(50 * FACTOR):
         iris.run(codes[number % len(codes)])
 
     after = {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in list_descriptors()}

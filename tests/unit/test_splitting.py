@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from runapp.runner.frames import map_frame, write_frame
 from runapp.runner.labels import class_labels
 from runapp.runner.splitting import SplitError, split_csv
+from tests.effort import FACTOR
 
 FOUR_ROWS = "a,target\n1,2\n3,4\n5,6\n7,8\n"
 
@@ -103,7 +104,7 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50 * FACTOR, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(*[st.sampled_from(FIELDS)] * 2, st.integers(0, 3)), min_size=2, max_size=12

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 from runapp import wire
+from tests.effort import FACTOR
 
 
 def pack(content, *, tail=b""):
     return base64.b64encode(zlib.compress(content) + tail).decode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.binary(max_size=300))
 def test_bytes_round_trip(content):
     text = wire.encode_bytes(content)
@@ -26,7 +27,7 @@ def test_bytes_round_trip(content):
     assert wire.decode_bytes(text, max_bytes=len(content)) == content
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.binary(min_size=1, max_size=300))
 def test_bytes_over_the_limit_are_too_large(content):
     with pytest.raises(wire.WireTooLarge, match=f"more than {len(content) - 1} bytes"):
@@ -82,7 +83,7 @@ def test_bytes_malformed(text, sentence):
     assert not isinstance(caught.value, wire.WireTooLarge)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.binary(max_size=12), st.integers(0, 40), st.characters())
 def test_bytes_of_corrupt_text_decode_or_raise(content, position, character):
     text = pack(content)
@@ -96,7 +97,7 @@ def test_bytes_of_corrupt_text_decode_or_raise(content, position, character):
     assert zlib.decompress(base64.b64decode(text, validate=True)) == decoded
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
 def test_indices_round_trip(indices):
     decoded = wire.decode_indices(wire.encode_indices(indices), max_count=20)
@@ -153,7 +154,7 @@ def test_indices_accepted(indices, n_rows):
     assert wire.check_indices(np.array(indices), n_rows=n_rows) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(
     nps.arrays(
         np.float64,
@@ -266,7 +267,7 @@ def test_file_name_refused(name):
     assert str(caught.value).isprintable()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.text(max_size=20))
 def test_file_name_of_any_text_is_accepted_or_raises(name):
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import hashers
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 from knox.models import AuthToken
 
 from tests.factories import (
@@ -109,6 +111,16 @@ def test_token_is_accepted_until_it_is_deleted() -> None:
 
     assert accepted.status_code == 200
     assert refused.status_code == 401
+
+
+def test_expired_token_is_refused() -> None:
+    token, key = AuthToken.objects.create(make_account(), expiry=timedelta(hours=1))
+    accepted = get(f"Token {key}")
+    token.expiry = timezone.now() - timedelta(seconds=1)
+    token.save()
+
+    assert accepted.status_code == 200
+    assert get(f"Token {key}").status_code == 401
 
 
 def test_token_belongs_to_its_account() -> None:

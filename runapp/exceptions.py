@@ -55,6 +55,9 @@ class SpecificModuleMissing(DatarunError):
 
 
 class StorageError(DatarunError):
-    """A blob is missing or damaged: an operator's matter (500 when a client meets it)."""
+    """A blob is missing or damaged: an operator's matter (500 when a client meets it).
+
+    When its dataset was deleted a moment ago, nothing is wrong, and asking again answers 404.
+    """
 
     code = "storage"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runapp.exceptions import Conflict, InvalidInput
+from runapp.exceptions import Conflict, InvalidInput, NotFound, StorageError
 from runapp.models import RawData
 from runapp.runner import columns
 from runapp.storage import Kind
@@ -52,7 +53,7 @@ def make_folds(
 
     if raw_data.state != RawData.State.READY or raw_data.parts is None:
         raise Conflict("This dataset has not been split yet.")
-    y = columns.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=raw_data.parts["y_train"]))
+    y = _read_labels(raw_data, digest=raw_data.parts["y_train"])
     is_stratified = raw_data.classes is not None if stratify is None else stratify
     splitter = (StratifiedKFold if is_stratified else KFold)(
         n_splits=n_splits, shuffle=shuffle, random_state=random_state if shuffle else None
@@ -65,3 +66,12 @@ def make_folds(
             return chain([next(folds)], folds)
         except ValueError as error:
             raise InvalidInput(str(error), field="n_splits") from error
+
+
+def _read_labels(raw_data: RawData, *, digest: str) -> NDArray[Any]:
+    try:
+        return columns.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))
+    except StorageError:
+        if RawData.objects.filter(pk=raw_data.pk).exists():
+            raise
+        raise NotFound("This dataset has just been deleted.") from None

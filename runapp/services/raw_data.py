@@ -65,7 +65,7 @@ def create_raw_data(
 def change_limits(*, raw_data: RawData, limits: Mapping[str, float | None]) -> RawData:
     """Set some limits of a dataset; None goes back to the server's default."""
     with transaction.atomic():
-        locked: RawData = RawData.objects.select_for_update().get(pk=raw_data.pk)
+        locked = _lock(raw_data)
         merged = {**locked.limits, **limits}
         locked.limits = {key: value for key, value in merged.items() if value is not None}
         locked.save(update_fields=["limits"])
@@ -79,8 +79,7 @@ def delete_raw_data(*, raw_data: RawData) -> None:
     """
     with transaction.atomic():
         # First of all the dataset, like whoever else touches it and its folds.
-        RawData.objects.select_for_update().filter(pk=raw_data.pk).first()
-        raw_data.delete()
+        _lock(raw_data).delete()
 
 
 @receiver(post_delete, sender=RawData, dispatch_uid="remove_bin")
@@ -125,9 +124,7 @@ def request_custom_split(*, raw_data: RawData, force: bool) -> str:
 def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) -> str:
     folds = SubmissionFold.objects.filter(submission__raw_data=raw_data)
     with transaction.atomic():
-        rows = RawData.objects.select_for_update().filter(pk=raw_data.pk)
-        if rows.first() is None:
-            raise NotFound("This dataset has just been deleted.")
+        rows = RawData.objects.filter(pk=_lock(raw_data).pk)
         if not force and folds.exists():
             raise Conflict("This dataset has folds; force splits it again.")
         rows.update(
@@ -144,6 +141,13 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
         )
         requeue_running(folds)
         return dispatch.ring()
+
+
+def _lock(raw_data: RawData) -> RawData:
+    locked: RawData | None = RawData.objects.select_for_update().filter(pk=raw_data.pk).first()
+    if locked is None:
+        raise NotFound("This dataset has just been deleted.")
+    return locked
 
 
 def _check_files(files: Mapping[str, bytes]) -> None:

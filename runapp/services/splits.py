@@ -50,8 +50,11 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
 
     try:
         result, parts = _run(raw_data, supervisor, should_stop)
-    except StorageError as error:
-        logger.error("dataset %s: %s", raw_data.pk, error.message)
+    except (StorageError, FileNotFoundError) as error:
+        if not held_split(raw_data).exists():
+            logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
+            return
+        logger.error("dataset %s: %s", raw_data.pk, error)
         return_split(
             raw_data,
             reason="The dataset's files cannot be read here.",
@@ -146,7 +149,7 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
         split_lease_expires_at=None,
     )
     if not stored:
-        logger.warning("dataset %s: a split of a lost attempt refused", raw_data.pk)
+        logger.info("dataset %s: a split refused, a newer one was asked for", raw_data.pk)
 
 
 def _read_labels(raw_data: RawData, digest: str) -> NDArray[Any]:

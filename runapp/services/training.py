@@ -102,7 +102,6 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
         )
         return
     _record(fold, raw_data, result, made, heart)
-    logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, result.outcome)
 
 
 def _run(
@@ -234,7 +233,9 @@ def _record_success(
                 row.fold = fold
             Predictions.objects.bulk_create(rows)
             record_attempt(fold=fold, outcome="tested", usage=asdict(result.usage))
-    if not moved:
+    if moved:
+        logger.info("fold %s attempt %s: tested", fold.pk, fold.attempt)
+    else:
         _record_loss(fold, raw_data, result)
 
 
@@ -250,13 +251,15 @@ def _record_error(fold: SubmissionFold, result: RunResult, *, error_code: str) -
         )
         if moved:
             record_attempt(fold=fold, outcome=error_code, usage=asdict(result.usage))
-    if not moved:
-        logger.warning("fold %s: a result of the lost attempt %s refused", fold.pk, fold.attempt)
+    if moved:
+        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, error_code)
+    else:
+        logger.info("fold %s attempt %s: no longer counts", fold.pk, fold.attempt)
 
 
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
-    logger.info("fold %s: attempt %s no longer counts", fold.pk, fold.attempt)
+    logger.info("fold %s attempt %s: no longer counts", fold.pk, fold.attempt)
     rows = SubmissionFold.objects.filter(pk=fold.pk)
     # What a cancelled run has printed and used is still its owner's to see.
     rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled").update(

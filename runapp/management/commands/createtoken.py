@@ -9,6 +9,8 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from knox.models import AuthToken
 
+from runapp.management.tables import check_tables_exist
+
 
 class Command(BaseCommand):
     """Make a token for an account; the key is shown once and stored only as a hash."""
@@ -19,6 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("name")
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
+        check_tables_exist()
         try:
             user = User.objects.get_by_natural_key(User.normalize_username(name))
         except User.DoesNotExist as error:

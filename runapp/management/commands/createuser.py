@@ -12,6 +12,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 
+from runapp.management.tables import check_tables_exist
+
 
 class Command(BaseCommand):
     """Make an account that logs in with a name and a password."""
@@ -29,6 +31,7 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, name: str, email: str, password: str, superuser: bool, **options: Any
     ) -> None:
+        check_tables_exist()
         name = User.normalize_username(name)
         check_account(name=name, email=email, password=password)
         create = User.objects.create_superuser if superuser else User.objects.create_user

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import time
@@ -37,6 +38,8 @@ class Command(BaseCommand):
         home: Path = settings.DATARUN_HOME
         with hold_lock(path=home / "serve.lock"):
             port = find_port(host=HOST, port=settings.PORT, wait_seconds=PORT_WAIT_SECONDS)
+            # Under the lock: what lies there is left of processes that were killed.
+            shutil.rmtree(home / "tmp", ignore_errors=True)
             (home / "tmp").mkdir(mode=0o700, exist_ok=True)
             call_command("migrate", interactive=False, verbosity=0)
             # The supervisor needs no database, and its children must not share a connection.

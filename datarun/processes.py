@@ -159,7 +159,8 @@ class _Run:
 
     def terminate(self) -> None:
         if self.process is not None:
-            self.process.terminate()
+            # Not Popen.terminate(): it would reap one that has just died, before its session.
+            os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         if self.process is None:

@@ -1,7 +1,7 @@
 """The only place that puts hints on the queue.
 
 A hint says "something waits" and nothing else. It is published after the transaction commits;
-when that fails nothing is lost: idle workers look for themselves.
+when that fails nothing is lost: every worker with idle slots rings again for what waits.
 """
 
 from __future__ import annotations
@@ -63,6 +63,6 @@ def publish(*, task_id: str | None = None) -> bool:
         )
     except REFUSALS as error:
         _paused_until = time.monotonic() + PAUSE_AFTER_FAILURE_SECONDS
-        logger.warning("no hint published, workers will look for themselves: %s", error)
+        logger.warning("no hint published, the workers will ring again: %s", error)
         return False
     return True

@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from runapp.runner.promises import Promise
+
 env = environ.Env()
 
 
@@ -28,6 +30,26 @@ def read_whole_number(name: str, default: int, *, least: int = 0) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise ImproperlyConfigured(f"{name} must be a whole number of at least {least}.")
     return int(text)
+
+
+def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
+    """Read names of promises with commas between them; an empty variable is none at all.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When a name is not that of a promise.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    names = {word.strip() for word in text.split(",")} - {""}
+    unknown = sorted(names - set(Promise))
+    if unknown:
+        raise ImproperlyConfigured(
+            f"{name} names {', '.join(unknown)}; allowed are: {', '.join(Promise)}."
+        )
+    return frozenset(map(Promise, names))
 
 
 def read_home(*, default: Path) -> Path:

@@ -11,10 +11,12 @@ from datarun.environment import (
     env,
     read_database,
     read_home,
+    read_promises,
     read_secret_key,
     read_storage_root,
     read_whole_number,
 )
+from runapp.runner.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATARUN_HOME = read_home(default=BASE_DIR / "var")
@@ -149,6 +151,9 @@ LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)
 HEARTBEAT_SECONDS = read_whole_number("DATARUN_HEARTBEAT_SECONDS", 5, least=1)
 MAX_ATTEMPTS = read_whole_number("DATARUN_MAX_ATTEMPTS", 3, least=1)
 SHUTDOWN_GRACE_SECONDS = read_whole_number("DATARUN_SHUTDOWN_GRACE_SECONDS", 10)
+
+# What a worker must keep, as its self-test finds, before it takes any work.
+REQUIRED_PROMISES = read_promises("DATARUN_REQUIRED_PROMISES", DEFAULT_REQUIRED)
 
 # Serving from one machine (`manage.py serve`).
 PORT = read_whole_number("DATARUN_PORT", 8000)

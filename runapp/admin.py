@@ -62,4 +62,4 @@ class FoldAttemptAdmin(ReadOnlyAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    list_display = ("name", "host", "slots", "started_at", "seen_at")
+    list_display = ("name", "host", "slots", "promises", "started_at", "seen_at")

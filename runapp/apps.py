@@ -8,5 +8,7 @@ class RunappConfig(AppConfig):
     verbose_name = "datarun"
 
     def ready(self) -> None:
-        # Connects the receiver that removes a deleted dataset's files, whoever deletes it.
+        # Registers the checks, and connects the receiver that removes a deleted dataset's files,
+        # whoever deletes it.
+        import runapp.checks
         import runapp.services.raw_data  # noqa: F401

@@ -265,6 +265,9 @@ class Worker(models.Model):
     slots = models.PositiveIntegerField()
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
+    promises = models.JSONField(null=True, help_text="Those kept; null until it has tested itself.")
+    self_test = models.JSONField(null=True, help_text="What it found when it tested itself.")
+    versions = models.JSONField(default=dict, help_text="Of what runs folds there.")
 
     def __str__(self) -> str:
         return self.name

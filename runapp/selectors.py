@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
@@ -96,7 +97,7 @@ def get_fold(*, account: User, databoard_sf_id: int, owner: User | None = None) 
 
 def make_waiting_explainer() -> Callable[[SubmissionFold], str | None]:
     """Return a function that tells why a fold waits; the workers are looked up once."""
-    known: list[bool] = []
+    known: list[list[bool]] = []
 
     def explain(fold: SubmissionFold) -> str | None:
         if fold.phase != Phase.WAITING:
@@ -104,8 +105,11 @@ def make_waiting_explainer() -> Callable[[SubmissionFold], str | None]:
         if fold.submission.raw_data.state != RawData.State.READY:
             return "raw_data_not_split"
         if not known:
-            known.append(list_live_workers().exists())
-        return "behind_others" if known[0] else "no_live_worker"
+            promises = list_live_workers().values_list("promises", flat=True)
+            known.append([_may_work(kept) for kept in promises])
+        if not known[0]:
+            return "no_live_worker"
+        return "behind_others" if any(known[0]) else "no_fit_worker"
 
     return explain
 
@@ -113,6 +117,11 @@ def make_waiting_explainer() -> Callable[[SubmissionFold], str | None]:
 def list_live_workers() -> QuerySet[Worker]:
     """Return the workers that have been heard of lately."""
     return Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=LIVE_SECONDS))
+
+
+def _may_work(promises: list[str] | None) -> bool:
+    """Tell whether a worker takes work, or may yet find that it does."""
+    return promises is None or set(promises) >= settings.REQUIRED_PROMISES
 
 
 def _keep_owner(rows: QuerySet[Row], owner: User | None) -> QuerySet[Row]:

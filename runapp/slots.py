@@ -1,8 +1,9 @@
 """The life of a Celery worker: one pool child is one slot with one keeper.
 
-The main process beats, puts lost work back and rings for what waits while slots are idle, so
-that a lost or unpublished hint delays a fold by about a second and no more. On shutdown it tells
-the slots through memory that they share.
+The main process tests at its start what it promises of every run; until the slots learn that it
+is enough, through memory that they share, they take no work. It beats, puts lost work back and
+rings for what waits while slots are idle, so that a lost or unpublished hint delays a fold by about
+a second and no more. On shutdown it tells the slots in the same way.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ from django.db import DatabaseError, connections
 
 from runapp import dispatch
 from runapp.models import SubmissionFold
+from runapp.runner.host import Host, survey_host
+from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
 from runapp.services.claims import count_claimable, reap_expired
+from runapp.services.fitness import (
+    examine_worker,
+    is_fit,
+    make_supervisor,
+    report_fitness,
+    warn_if_lowered,
+)
 from runapp.services.work import run_next
 from runapp.transitions import Phase
 
@@ -61,16 +71,47 @@ class Farewell:
         return moment
 
 
+class Fitness:
+    """Which promises the worker keeps, in memory that the slots share with the main process.
+
+    One bit for each promise, in the order of `Promise`, and one that says that they are known.
+    """
+
+    _BITS = struct.Struct("<H")
+    _IS_KNOWN = 1 << 15
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._BITS.size)
+
+    def announce(self, kept: frozenset[Promise]) -> None:
+        bits = sum(1 << place for place, promise in enumerate(Promise) if promise in kept)
+        self._BITS.pack_into(self._memory, 0, bits | self._IS_KNOWN)
+
+    def read(self) -> frozenset[Promise] | None:
+        """Return what is kept, None while it is not known."""
+        bits = self._BITS.unpack_from(self._memory)[0]
+        if not bits & self._IS_KNOWN:
+            return None
+        return frozenset(promise for place, promise in enumerate(Promise) if bits >> place & 1)
+
+
 farewell = Farewell()
+fitness = Fitness()
+_host: Host | None = None
 _supervisor: Supervisor | None = None
+_self_test: SelfTest | None = None
 _beaten_at = 0.0
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
 
 def run_until_idle() -> None:
-    """Run splits and folds, one after the other, until nothing waits or the worker leaves."""
-    while not farewell.is_announced():
+    """Run splits and folds, one after the other, until nothing waits or the worker leaves.
+
+    A worker that does not keep what is required, or does not know yet, takes nothing: the main
+    process rings again once it knows.
+    """
+    while is_fit(fitness.read()) and not farewell.is_announced():
         supervisor = _get_supervisor()
         if not run_next(worker=_name_slot(), supervisor=supervisor, is_leaving=farewell.is_due):
             return
@@ -79,7 +120,7 @@ def run_until_idle() -> None:
 def _get_supervisor() -> Supervisor:
     global _supervisor
     if _supervisor is None:
-        _supervisor = Supervisor(scratch_root=settings.SCRATCH_ROOT)
+        _supervisor = make_supervisor(host=_host)
     return _supervisor
 
 
@@ -87,6 +128,14 @@ def _name_slot() -> str:
     task = current_app.current_worker_task
     host = task.request.hostname if task is not None else "local"
     return f"{host}/{os.getpid()}"
+
+
+@signals.worker_init.connect
+def look_around(**_: Any) -> None:
+    """Find out what the machine offers, and clear away what a killed worker has left."""
+    global _host
+    # Before the pool forks: the slots share the answer, and processes may still be moved.
+    _host = survey_host(may_move=True)
 
 
 @signals.worker_process_init.connect
@@ -128,26 +177,55 @@ def leave(sender: Any, **_: Any) -> None:
 
 
 def _tick_on(*, name: str, slots: int) -> None:
-    while True:
+    warn_if_lowered()
+    _find_out_fitness(name=name, slots=slots)
+    while not _stopping.is_set():
         _tick(name=name, slots=slots)
-        if _stopping.wait(TICK_SECONDS):
-            return
+        _stopping.wait(TICK_SECONDS)
+
+
+def _find_out_fitness(*, name: str, slots: int) -> None:
+    """Test what the worker promises, and tell the slots; it is alive meanwhile."""
+    global _self_test, _beaten_at
+
+    def should_stop() -> bool:
+        _tick(name=name, slots=slots)
+        return _is_leaving()
+
+    should_stop()
+    found = examine_worker(host=_host, should_stop=should_stop)
+    if _is_leaving():
+        return  # it was not finished
+    _self_test = found
+    report_fitness(found)
+    fitness.announce(found.kept)
+    _beaten_at = 0.0  # the next tick says so
+
+
+def _is_leaving() -> bool:
+    return _stopping.is_set() or farewell.is_announced()
 
 
 def _tick(*, name: str, slots: int) -> None:
     global _beaten_at
     try:
-        if time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
+        # 0 is "never": the monotonic clock may itself be near 0.
+        if not _beaten_at or time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
+            workers.beat(name=name, slots=slots, self_test=_self_test)
             _beaten_at = time.monotonic()
-            workers.beat(name=name, slots=slots)
         reap_expired()
-        running = SubmissionFold.objects.filter(
-            phase=Phase.RUNNING, worker__startswith=f"{name}/"
-        ).count()
-        for _ in range(count_claimable(most=max(slots - running, 0))):
-            dispatch.publish()
+        if is_fit(fitness.read()):
+            _ring(name=name, slots=slots)
     except DatabaseError as error:
         logger.warning("the database is away: %s", error)
     finally:
         # The pool may fork while this thread lives; no open connection goes along.
         connections.close_all()
+
+
+def _ring(*, name: str, slots: int) -> None:
+    running = SubmissionFold.objects.filter(
+        phase=Phase.RUNNING, worker__startswith=f"{name}/"
+    ).count()
+    for _ in range(count_claimable(most=max(slots - running, 0))):
+        dispatch.publish()

@@ -22,6 +22,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.2
 TAIL_LINES = 40
+# A host that can keep less says so for the demo as well.
+PROMISES = "DATARUN_REQUIRED_PROMISES"
 FOREIGN_VARIABLES = {"DATABASE_URL", "CELERY_BROKER_URL", "DJANGO_SETTINGS_MODULE"}
 
 
@@ -110,7 +112,7 @@ def _make_environment(home: Path, port: int) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_")
+        if name == PROMISES or (name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_"))
     }
     return kept | {"DATARUN_HOME": str(home), "DATARUN_PORT": str(port)}
 

@@ -1,6 +1,7 @@
 """Train a submission on a fold as a data scientist does locally, without any server.
 
-datarun promises the predictions of this module, bit for bit.
+datarun promises the predictions of this module, bit for bit. Both compute on one thread: the last
+bits of a matrix product depend on how many share it.
 """
 
 import importlib
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
+from threadpoolctl import threadpool_limits
 
 Floats = npt.NDArray[np.float64]
 Predict = Callable[[Any], Any]
@@ -71,7 +73,7 @@ def train_locally(
     parts = split_standard(csv_path, target_column, held_out_test, random_state)
     elements = [element.strip() for element in workflow_elements.split(",")]
     rows = np.asarray(train_is)
-    with importable(submission_path) as package:
+    with importable(submission_path) as package, threadpool_limits(limits=1):
         predict = _fit_workflow(package, elements, parts.X_train, parts.y_train, rows)
         answers = predict(parts.X_train), predict(parts.X_test)
     if "classifier" not in elements:
@@ -102,7 +104,11 @@ def train_specific_locally(
         What `test_submission` returns on every row of the train part and of the test part.
     """
     parts = split_specific(folder, files)
-    with importable(folder) as data_package, importable(submission_path) as package:
+    with (
+        importable(folder) as data_package,
+        importable(submission_path) as package,
+        threadpool_limits(limits=1),
+    ):
         specific = _load(data_package, "specific")
         model = specific.train_submission(
             package, parts.X_train, parts.y_train, np.asarray(train_is)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from runapp.runner import columns, frames, splitting
 from runapp.runner.contract import (
+    Confinement,
     FoldJob,
     FrameKind,
     Outcome,
@@ -18,6 +20,7 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
+from runapp.runner.promises import Promise
 
 USAGE = Usage(
     train_seconds=1.5,
@@ -100,6 +103,56 @@ class InstantSupervisor:
             if self.outcome is not Outcome.TESTED:
                 return make_result(self.outcome, sentence="it went wrong", output="printed\n")
         return make_result(Outcome.TESTED, output="printed\n")
+
+
+class ProbedSupervisor:
+    """Tells of probing runs that every promise is kept, but for those named.
+
+    Parameters
+    ----------
+    broken : collection of Promise
+        What the probes tell to have got away with.
+    """
+
+    def __init__(self, *, broken: Collection[Promise] = ()) -> None:
+        self.broken = broken
+        self.roles: list[str] = []
+        self.is_closed = False
+
+    def run_fold(
+        self,
+        *,
+        job: FoldJob,
+        x_train: BinaryIO,
+        x_test: BinaryIO,
+        on_stage: Callable[[StageReport], None],
+        should_stop: Callable[[], bool],
+    ) -> RunResult:
+        role = json.loads(job.files["bait.json"])["role"]
+        self.roles.append(role)
+        if should_stop():
+            return make_result(Outcome.STOPPED, sentence="stopped")
+        output = "".join(self._tell(promise) for promise in Promise)
+        return make_result(self._end(role), sentence=f"the end of {role}", output=output)
+
+    def describe(self) -> Confinement:
+        mechanisms = {Promise.NETWORK.value: "a stand-in for walls"}
+        return Confinement("pretence", mechanisms, "a stand-in", ("it is a test",))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _tell(self, promise: Promise) -> str:
+        result = "done" if promise in self.broken else "refused"
+        attempt = {"promise": promise, "name": "an attempt", "result": result, "detail": "a word"}
+        return f"{json.dumps(attempt)}\n{json.dumps({'promise': promise, 'n_attempts': 1})}\n"
+
+    def _end(self, role: str) -> Outcome:
+        if role in ("aftermath", "child_memory") and Promise.MEMORY not in self.broken:
+            return Outcome.MEMORY_LIMIT
+        if role == "cpu" and Promise.CPU not in self.broken:
+            return Outcome.CPU_LIMIT
+        return Outcome.TESTED
 
 
 class _Sink:

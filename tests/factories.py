@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rest_framework.test import APIClient
 
 from runapp.models import RawData, SubmissionFold
 from runapp.runner.contract import Outcome
+from runapp.runner.promises import Finding, Promise, SelfTest
 from runapp.services.raw_data import create_raw_data, request_split
 from runapp.services.work import run_next
 from runapp.services.workers import beat
@@ -172,8 +174,18 @@ def finish_fold(
     return fold
 
 
-def make_live_worker(name: str = "worker-1") -> None:
-    beat(name=name, slots=1)
+def make_live_worker(name: str = "worker-1", *, broken: Collection[Promise] | None = None) -> None:
+    """Register a worker; one that has tested itself if it is told what it does not keep."""
+    beat(name=name, slots=1, self_test=None if broken is None else make_self_test(broken=broken))
+
+
+def make_self_test(*, broken: Collection[Promise] = ()) -> SelfTest:
+    """Return what a worker finds that keeps every promise but those."""
+    findings = (
+        Finding(promise, promise not in broken, "walls", f"what was tried of {promise}")
+        for promise in Promise
+    )
+    return SelfTest(tuple(findings), "pretence", "a stand-in", {"python": "3"}, ("no reason",))
 
 
 def list_stored() -> list[Path]:

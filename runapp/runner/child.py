@@ -11,6 +11,7 @@ import importlib.util
 import os
 import pickle
 import random
+import shutil
 import socket
 import sys
 import time
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -33,9 +34,12 @@ from runapp.runner.contract import (
     DataForm,
     FoldJob,
     FrameKind,
+    Limits,
     SplitJob,
 )
 from runapp.runner.failure import pack_failure
+from runapp.runner.levels import Seal
+from runapp.runner.places import TMP
 from runapp.runner.workflow import ElementsWorkflow, OwnWorkflow, Workflow
 
 # A code that looks for randomness without a seed of its own gets the same bits at every run.
@@ -43,6 +47,24 @@ RANDOM_SEED = 0
 
 # Participant code may replace what the module has.
 _getpid = os.getpid
+# What is flushed before a report is complete: our own streams, not what takes their place later.
+_streams: list[TextIO] = []
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is, and how it is sealed.
+
+    Parameters
+    ----------
+    seal : Seal
+        How this child is to be sealed.
+    scratch : str
+        The folder that the run works in.
+    """
+
+    seal: Seal
+    scratch: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +98,7 @@ class Channel:
             os._exit(0)
 
 
-def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> NoReturn:
+def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> NoReturn:
     """Train and test one fold; never returns.
 
     Parameters
@@ -87,18 +109,20 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> 
         The stored X of the train part.
     channel_fd : int
         A stream socket to the supervisor.
-    scratch : str
-        An empty folder of this fold alone, the working directory.
+    place : Place
+        Where the fold is, and how it is sealed.
     """
     job = FoldJob.unpack(_read_all(job_fd))
     channel = Channel(socket.socket(fileno=channel_fd), owner=os.getpid())
     y = columns.read_column(memoryview(job.labels))
+    scratch = place.scratch
+    sandbox.become_nobody(seal=place.seal, limits=job.limits)
     _write_files(Path(scratch, CODE_FOLDER), job.files)
     _write_files(Path(scratch, KIT_FOLDER), job.kit_files)
     X_train = frames.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
     if X_train is not None:
         os.close(x_train_fd)
-    _enter(scratch, memory_bytes=job.limits.memory_bytes + job.test_bytes)
+    _enter(place, job.limits, memory_bytes=job.limits.memory_bytes + job.test_bytes)
 
     def train_and_test() -> None:
         workflow = _make_workflow(job, scratch=scratch)
@@ -112,37 +136,53 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, scratch: str) -> 
         (x_test_fd,) = channel.wait_for_leave()
         X_test = frames.map_frame(x_test_fd) if job.form is DataForm.FRAME else _unpickle(x_test_fd)
         _send_predictions(channel, FrameKind.TEST_PREDICTIONS, workflow, X_test, job.n_test)
-        channel.wait_for_leave()
 
     _start(channel)
-    _run_and_leave(train_and_test, channel=channel, scratch=scratch)
+    _run_and_stay(train_and_test, channel=channel, scratch=scratch)
 
 
-def run_split(*, job_fd: int, channel_fd: int, scratch: str) -> NoReturn:
-    """Split a dataset whose files lie in `scratch`/data; never returns.
+def run_split(
+    *, job_fd: int, file_fds: Mapping[str, int], channel_fd: int, place: Place
+) -> NoReturn:
+    """Split a dataset; never returns.
 
     Parameters
     ----------
     job_fd : int
         An anonymous file that holds the packed `SplitJob`.
+    file_fds : mapping of str to int
+        The dataset's files by name.
     channel_fd : int
         A stream socket to the supervisor, which stores what it is sent.
-    scratch : str
-        A folder of this run alone, the working directory.
+    place : Place
+        Where the split is, and how it is sealed.
     """
     job = SplitJob.unpack(_read_all(job_fd))
     channel = Channel(socket.socket(fileno=channel_fd), owner=os.getpid())
-    _enter(scratch, memory_bytes=job.limits.memory_bytes)
+    scratch = place.scratch
+    sandbox.become_nobody(seal=place.seal, limits=job.limits)
+    _copy_files(Path(scratch, DATA_FOLDER), file_fds)
+    _enter(place, job.limits, memory_bytes=job.limits.memory_bytes)
 
     def split() -> None:
         if job.kit_module is None:
             _split_csv(job, channel)
         else:
             _split_own(job, job.kit_module, channel)
+        _flush_output()
         channel.send(FrameKind.SPLIT)
 
     _start(channel)
-    _run_and_leave(split, channel=channel, scratch=scratch)
+    _run_and_stay(split, channel=channel, scratch=scratch)
+
+
+def _copy_files(folder: Path, file_fds: Mapping[str, int]) -> None:
+    """Give the split the files by their names, to do with as it likes."""
+    for name, descriptor in file_fds.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(descriptor, "rb") as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def _split_csv(job: SplitJob, channel: Channel) -> None:
@@ -219,23 +259,29 @@ def _send_predictions(
     predictions = workflow.predict(X, n_rows)
     shape = np.array(predictions.shape, dtype="<i8")
     values = predictions.astype("<f8", copy=False).reshape(-1).view(np.uint8)
+    _flush_output()
     channel.send(kind, bytes([predictions.ndim]) + shape.tobytes(), values.data)
 
 
-def _enter(scratch: str, *, memory_bytes: int) -> None:
+def _enter(place: Place, limits: Limits, *, memory_bytes: int) -> None:
+    scratch = place.scratch
     os.chdir(scratch)
-    # joblib would share large arrays in /dev/shm, where they would outlive the run.
-    os.environ["TMPDIR"] = os.environ["HOME"] = os.environ["JOBLIB_TEMP_FOLDER"] = scratch
+    tmp = TMP if place.seal.level.has_namespaces else scratch
+    # joblib would share large arrays in /dev/shm, where they might outlive the run.
+    os.environ.update(TMPDIR=tmp, HOME=scratch, JOBLIB_TEMP_FOLDER=tmp)
     # At the end: a file of the submission never shadows an installed module.
     sys.path += [scratch, str(Path(scratch, CODE_FOLDER))]
     random.seed(RANDOM_SEED)
     np.random.seed(RANDOM_SEED)
-    sandbox.enter(memory_bytes=memory_bytes)
+    _streams.extend((sys.stdout, sys.stderr))
+    sandbox.enter(seal=place.seal, limits=limits, memory_bytes=memory_bytes, scratch=scratch)
 
 
 def _start(channel: Channel) -> None:
     payload = STARTED_PAYLOAD.pack(_read_private_bytes(), time.process_time())
     channel.send(FrameKind.STARTED, payload)
+    # The supervisor takes down what was used until here, which is nobody's.
+    channel.wait_for_leave()
 
 
 def _read_private_bytes() -> int:
@@ -248,23 +294,26 @@ def _read_private_bytes() -> int:
     return sum(sizes.values())
 
 
-def _run_and_leave(work: Callable[[], None], *, channel: Channel, scratch: str) -> NoReturn:
-    status = 0
+def _run_and_stay(work: Callable[[], None], *, channel: Channel, scratch: str) -> NoReturn:
     try:
-        work()
-    except BaseException as error:
-        status = 1
-        channel.send(FrameKind.FAILED, pack_failure(error, scratch=scratch))
+        try:
+            work()
+        except BaseException as error:
+            failure = pack_failure(error, scratch=scratch)
+            _flush_output()
+            channel.send(FrameKind.FAILED, failure)
+            # Within the handler: what the traceback holds is still in memory.
+            channel.wait_for_leave()
+        # The report is complete: the supervisor takes its figures and kills this process.
         channel.wait_for_leave()
     finally:
-        _flush_output()
         # No atexit handlers, no finalisers: nothing of the submission runs after its report.
-        os._exit(status)
+        os._exit(1)
 
 
 def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # The submission may have closed or replaced it.
+    for stream in _streams:
+        # The submission may have closed it.
         with contextlib.suppress(Exception):
             stream.flush()
 

@@ -30,18 +30,19 @@ class Outcome(StrEnum):
     OUTPUT_LIMIT = "output_limit"
     KILLED = "killed"
     STOPPED = "stopped"  # the caller asked for it
-    NOT_STARTED = "not_started"  # ours: no participant byte ran
+    NOT_STARTED = "not_started"  # ours: there was no child, or it was killed before it began
+    SETUP_FAILED = "setup_failed"  # ours: our own part of the child failed, and would again
     LOST = "lost"  # ours: killed from outside, or the keeper died
 
     @property
     def is_ours(self) -> bool:
-        return self in (Outcome.NOT_STARTED, Outcome.LOST)
+        return self in (Outcome.NOT_STARTED, Outcome.SETUP_FAILED, Outcome.LOST)
 
 
 class FrameKind(IntEnum):
     """The first byte of a frame; eight bytes of length and the payload follow."""
 
-    STARTED = 1  # our code's last word: participant code runs after it
+    STARTED = 1  # our code's last word: participant code runs after the leave that it waits for
     FITTED = 2
     TRAIN_PREDICTIONS = 3
     TEST_PREDICTIONS = 4
@@ -64,6 +65,8 @@ DATA_FOLDER = "data"
 
 # The longest message between a worker and its keeper.
 MAX_REQUEST_BYTES = 2**16
+# The kernel passes no more in one message: unix(7), SCM_MAX_FD.
+MAX_DESCRIPTORS = 253
 
 
 class DataForm(StrEnum):
@@ -255,6 +258,28 @@ class RunResult:
     traceback: str
     output: str
     usage: Usage
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What keeps runs where they belong, as an operator reads it.
+
+    Parameters
+    ----------
+    level : str
+        What separates a run from its host.
+    mechanisms : mapping of str to str
+        What is to keep each promise, by the promise's name (promises.py).
+    measured_by : str
+        How usage is measured.
+    reasons : tuple of str
+        Why it is not better.
+    """
+
+    level: str
+    mechanisms: Mapping[str, str]
+    measured_by: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)

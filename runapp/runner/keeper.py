@@ -1,12 +1,13 @@
 """The warm process: imports the scientific stack once and forks a fresh child per run.
 
 It runs nothing in parallel: a parent that has run one parallel region leaves OpenMP in a state
-that crashes or hangs its forked children. It holds no dataset and no secret, and does one run at
-a time. It is started by exec with a clean environment (`keepers.py`) and speaks over one
-sequenced-packet socket: a request with descriptors in, `forked` and `exited` out.
+that crashes or hangs its forked children. It holds no dataset and no secret. It is started by exec
+with a clean environment (`keepers.py`, `launch.py`) and speaks over one sequenced-packet socket:
+asked for a child it answers `spare`, with the descriptors by which the worker gives the child its
+run and watches it, and at the child's end `exited`.
 
-The child for the next run is forked ahead and waits as a spare: a fork of so many pages takes
-milliseconds, which pass while the worker records the last run and claims the next.
+The worker asks ahead of time: the fork of so many pages and the child's own namespaces and mounts
+take milliseconds, which pass while the run before it goes on.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runapp.runner import child, sandbox
-from runapp.runner.contract import MAX_REQUEST_BYTES
+from runapp.runner import child, kernel, sandbox
+from runapp.runner.contract import MAX_DESCRIPTORS, MAX_REQUEST_BYTES
+from runapp.runner.levels import Seal
+from runapp.runner.places import FOLD, RUNNER
 from runapp.runner.rehearsal import rehearse
 
 WARM_MODULES = (
@@ -72,35 +75,138 @@ WARM_MODULES = (
     "sklearn.tree",
 )
 REAP_SECONDS = 5.0
-_MAX_DESCRIPTORS = 8
 
 
-@dataclass(frozen=True)
-class Spare:
-    """A forked child that waits for its request at the other end of the socket."""
+class Keeper:
+    """Forks children when it is asked to, and tells of their end.
 
-    pid: int
-    pidfd: int
-    socket: socket.socket
+    Parameters
+    ----------
+    control : socket
+        The worker at its other end.
+    seal : Seal
+        How the children are sealed.
+    """
 
-    def close(self) -> None:
-        os.close(self.pidfd)
-        self.socket.close()
+    def __init__(self, *, control: socket.socket, seal: Seal) -> None:
+        self._control = control
+        self._seal = seal
+        # The namespace that this process is in: after each fork it goes back to forking into it.
+        self._namespace = _open_pid_namespace() if seal.level.has_namespaces else None
+        # The run's number and the process's, by the descriptor that names the process.
+        self._children: dict[int, tuple[int, int]] = {}
+
+    def serve(self) -> NoReturn:
+        """Fork and wait until the other end of the control socket closes."""
+        while True:
+            for descriptor in self._wait():
+                if descriptor in self._children:
+                    self._bury(descriptor)
+                else:
+                    self._obey()
+
+    def _wait(self) -> list[int]:
+        poll = select.poll()
+        # Where a run cannot be told from its neighbour, a child is forked when the last has gone.
+        # The end of the socket is seen in any case.
+        listens = not self._children or self._seal.may_overlap
+        poll.register(self._control, select.POLLIN if listens else 0)
+        for descriptor in self._children:
+            poll.register(descriptor, select.POLLIN)
+        return [descriptor for descriptor, _ in poll.poll()]
+
+    def _obey(self) -> None:
+        message, groups = _receive(self._control)
+        if not message:
+            self._leave()
+        number = json.loads(message)["number"]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = self._fork(theirs, groups)
+        pidfd = os.pidfd_open(pid)
+        theirs.close()
+        for descriptor in groups:
+            os.close(descriptor)
+        self._children[pidfd] = (number, pid)
+        # The descriptor goes along: a number may be reused, the descriptor never is.
+        self._tell({"event": "spare", "number": number}, [pidfd, ours.fileno()])
+        ours.close()
+
+    def _fork(self, channel: socket.socket, groups: list[int]) -> int:
+        try:
+            if self._namespace is not None:
+                # What is forked next is the first process of a new one: pid_namespaces(7).
+                kernel.unshare(kernel.CLONE_NEWPID)
+            pid = os.fork()
+        except OSError as error:
+            # No memory or no process is left; the worker tries again with another keeper.
+            print(f"keeper: no child could be forked: {error.strerror}", file=sys.stderr)
+            os._exit(1)
+        if pid == 0:
+            _become_child(self._seal, channel, groups)
+        if self._namespace is not None:
+            kernel.set_namespace(self._namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def _bury(self, pidfd: int) -> None:
+        number, pid = self._children.pop(pidfd)
+        os.close(pidfd)
+        status, cpu_seconds = _reap(self._seal, pid)
+        self._tell(
+            {"event": "exited", "number": number, "status": status, "cpu_seconds": cpu_seconds}
+        )
+
+    def _leave(self) -> NoReturn:
+        """End what still runs, and go."""
+        for _, pid in self._children.values():
+            _reap(self._seal, pid)
+        os._exit(0)
+
+    def _tell(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        try:
+            if descriptors:
+                socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
+            else:
+                self._control.send(json.dumps(message).encode())
+        except OSError:
+            self._leave()  # without a word: the worker has gone
+
+    def announce(self, *, view: int) -> None:
+        """Say that the imports are done.
+
+        Parameters
+        ----------
+        view : int
+            A descriptor of the read-only view of the inputs, -1 without.
+        """
+        # A descriptor names this process to the worker, which may know it by another number.
+        descriptors = [os.pidfd_open(os.getpid()), *([view] if view >= 0 else [])]
+        self._tell({"event": "ready"}, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
-def main(*, control_fd: int) -> NoReturn:
-    """Serve requests until the other end of the control socket closes."""
-    control = socket.socket(fileno=control_fd)
-    sandbox.adopt_orphans()
+def main(arguments: list[str]) -> NoReturn:
+    """Serve until the other end of the control socket closes.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The number of the control socket, a `Seal` as JSON and the number of the read-only view
+        of the inputs, -1 without.
+    """
+    control_fd, seal_text, view_fd = arguments
+    seal = Seal.from_json(seal_text)
+    keeper = Keeper(control=socket.socket(fileno=int(control_fd)), seal=seal)
+    if not seal.level.has_namespaces:
+        kernel.adopt_orphans()
     _reset_signals()
-    _warm_up()
-    _tell(control, {"event": "ready"})
-    while True:
-        spare = _fork_spare()
-        request, descriptors = _receive(control)
-        if not request:
-            os._exit(0)  # the spare dies with its parent
-        _serve(control, spare, request, descriptors)
+    _warm_up(seal)
+    keeper.announce(view=int(view_fd))
+    keeper.serve()
+
+
+def _open_pid_namespace() -> int:
+    return os.open("/proc/self/ns/pid", os.O_RDONLY)
 
 
 def _reset_signals() -> None:
@@ -112,11 +218,13 @@ def _reset_signals() -> None:
         signal.signal(signal_number, signal.SIG_IGN)
 
 
-def _warm_up() -> None:
+def _warm_up(seal: Seal) -> None:
     for name in WARM_MODULES:
         importlib.import_module(name)
     rehearse()
-    _hide_project()
+    if seal.has_seccomp and seal.level.has_namespaces:
+        sandbox.make_filter(seal=seal, pid=1)
+    _hide_project(seal)
     n_threads = len(os.listdir("/proc/self/task"))
     if n_threads > 1:
         raise RuntimeError(f"the keeper has {n_threads} threads, a fork keeps only one of them")
@@ -125,33 +233,21 @@ def _warm_up() -> None:
     gc.freeze()
 
 
-def _hide_project() -> None:
+def _hide_project(seal: Seal) -> None:
     """Make the project unknown to `import`; what is loaded of it goes on without."""
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [entry for entry in sys.path if entry != root]
     for name in [name for name in sys.modules if name.partition(".")[0] == "runapp"]:
         del sys.modules[name]
-
-
-def _fork_spare() -> Spare:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    keeper = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError as error:
-        # No memory or no process is left; the worker tries again with another keeper.
-        print(f"keeper: no child could be forked: {error.strerror}", file=sys.stderr)
-        os._exit(1)
-    if pid == 0:
-        _become_child(theirs, keeper=keeper)
-    theirs.close()
-    return Spare(pid=pid, pidfd=os.pidfd_open(pid), socket=ours)
+    if seal.level.has_namespaces:
+        kernel.detach(RUNNER)
+        kernel.detach(FOLD)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     """Return the next message and its descriptors; no message when the other end is closed."""
     try:
-        message, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, _MAX_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, MAX_DESCRIPTORS)
     except ConnectionResetError:
         return b"", []  # closed by a worker that had not read all it was told
     for descriptor in descriptors:
@@ -159,45 +255,22 @@ def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     return message, descriptors
 
 
-def _serve(control: socket.socket, spare: Spare, request: bytes, descriptors: list[int]) -> None:
-    spare = _hand_over(spare, request, descriptors)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with contextlib.suppress(OSError):  # the worker has gone: the wait sees it and ends the run
-        # The descriptor goes along: a number may be reused, the descriptor never is.
-        socket.send_fds(control, [_pack({"event": "forked", "pid": spare.pid})], [spare.pidfd])
-    is_watched = _wait(control, spare.pidfd)
-    status = _reap_tree(spare.pid)
-    _remove_semaphores(spare.pid)
-    spare.close()
-    if not is_watched:
-        os._exit(0)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    _tell(control, {"event": "exited", "status": status, "cpu_seconds": cpu_seconds})
+def _reap(seal: Seal, pid: int) -> tuple[int, float]:
+    """End a run whose first process is dead or to be killed; return its status and CPU seconds."""
+    if not seal.level.has_namespaces:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        status = _reap_tree(pid)
+        _remove_semaphores(pid)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return status, _sum_cpu(after) - _sum_cpu(before)
+    # With it, the first of its PID namespace, ends every process there: pid_namespaces(7).
+    os.kill(pid, signal.SIGKILL)
+    _, raw, usage = os.wait4(pid, 0)
+    return os.waitstatus_to_exitcode(raw), _sum_cpu(usage)
 
 
-def _hand_over(spare: Spare, request: bytes, descriptors: list[int]) -> Spare:
-    """Give the request to the spare, or to another when it has died while it waited."""
-    try:
-        socket.send_fds(spare.socket, [request], descriptors)
-    except OSError:
-        _reap_tree(spare.pid)
-        spare.close()
-        spare = _fork_spare()
-        socket.send_fds(spare.socket, [request], descriptors)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    return spare
-
-
-def _wait(control: socket.socket, pidfd: int) -> bool:
-    """Wait for the child's end; False when the worker went away first."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    # Nothing is asked while a run is under way: what can come is the end of the socket.
-    poll.register(control, select.POLLIN | select.POLLHUP)
-    ready = [descriptor for descriptor, _ in poll.poll()]
-    return pidfd in ready
+def _sum_cpu(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
 
 
 def _reap_tree(pid: int) -> int:
@@ -237,13 +310,15 @@ def _list_children() -> list[int]:
         return [int(number) for number in file.read().split()]
 
 
-def _become_child(channel: socket.socket, *, keeper: int) -> NoReturn:
+def _become_child(seal: Seal, channel: socket.socket, groups: list[int]) -> NoReturn:
     try:
-        _arrange_child(channel, keeper=keeper)
+        _arrange_child(channel, keep=groups)
+        sandbox.prepare(seal=seal, groups=groups)
         request, descriptors = _receive(channel)
         channel.close()
         if request:
-            _run(json.loads(request), descriptors)
+            fields = json.loads(request)
+            _run(fields, descriptors, place=child.Place(seal, fields["scratch"]))
     except BaseException:
         # Before the child's own report begins, a failure is ours; the worker logs what it printed.
         traceback.print_exc()
@@ -251,11 +326,12 @@ def _become_child(channel: socket.socket, *, keeper: int) -> NoReturn:
         os._exit(70)
 
 
-def _arrange_child(channel: socket.socket, *, keeper: int) -> None:
+def _arrange_child(channel: socket.socket, *, keep: list[int]) -> None:
     os.setsid()
-    sandbox.die_with_parent(parent=keeper)
+    # A worker that leaves closes the socket, so a keeper that died before this is seen too.
+    kernel.die_with_parent()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sandbox.close_descriptors(keep={channel.fileno()})
+    close_descriptors(keep={channel.fileno(), *keep})
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = os.fdopen(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)
         setattr(sys, name, stream)
@@ -264,31 +340,23 @@ def _arrange_child(channel: socket.socket, *, keeper: int) -> None:
         signal.signal(signal_number, signal.SIG_DFL)
 
 
-def _run(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+def close_descriptors(*, keep: set[int]) -> None:
+    """Close every descriptor above stderr but those to keep."""
+    start = 3
+    for descriptor in sorted(keep):
+        if start < descriptor:
+            os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _run(request: dict[str, Any], descriptors: list[int], *, place: child.Place) -> NoReturn:
     given = dict(zip(request["descriptors"], descriptors, strict=True))
     log = given.pop("log")
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    job, channel = given.pop("job"), given.pop("channel")
     if request["action"] == "split":
-        child.run_split(
-            job_fd=given["job"], channel_fd=given["channel"], scratch=request["scratch"]
-        )
-    child.run_fold(
-        job_fd=given["job"],
-        x_train_fd=given["x_train"],
-        channel_fd=given["channel"],
-        scratch=request["scratch"],
-    )
-
-
-def _tell(control: socket.socket, message: dict[str, Any]) -> None:
-    try:
-        control.send(_pack(message))
-    except OSError:
-        # The worker has gone, and nothing runs: leave without a word, and the spare with it.
-        os._exit(0)
-
-
-def _pack(message: dict[str, Any]) -> bytes:
-    return json.dumps(message).encode()
+        child.run_split(job_fd=job, file_fds=given, channel_fd=channel, place=place)
+    child.run_fold(job_fd=job, x_train_fd=given["x_train"], channel_fd=channel, place=place)

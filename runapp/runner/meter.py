@@ -1,23 +1,19 @@
-"""What a run uses, read from outside of it: CPU of the whole tree, peak memory, by sampling.
+"""What a run uses, read from outside of it: by its cgroup where there is one, else from /proc.
 
-The CPU total of a finished run comes from the keeper, which waits for every process of the tree
-(getrusage(2), RUSAGE_CHILDREN); what this module reads while the run lives serves the stages and
-the limits. A program that ignores SIGCHLD hides its children from both, so the figures are a
-lower bound; `MEASURED_BY` says how they were made.
+A cgroup misses nothing: it counts what has ended, what ignores its children and what no process
+has mapped. `measured_by` says which of the two made a figure.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
 from dataclasses import dataclass
 
+from runapp.runner.cgroup_group import Group, MemoryReading
 from runapp.runner.tree import ProcessTree
+from runapp.runner.tree_meter import TreeCpu, TreeMemory
 
-MEASURED_BY = "cpu: rusage of the tree; memory: private pages and peak, children sampled"
-
-_TICKS = os.sysconf("SC_CLK_TCK")
+_BATCH_BYTES = 64 * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -29,139 +25,181 @@ class Sample:
     n_processes: int
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a child says that it had used before participant code begins.
+
+    Parameters
+    ----------
+    private_bytes : int
+        Memory that it has of its own.
+    cpu_seconds : float
+        Since its fork.
+    """
+
+    private_bytes: int
+    cpu_seconds: float
+
+
+class GroupCpu:
+    """CPU seconds of a cgroup.
+
+    Parameters
+    ----------
+    group : Group
+        Of the run alone, with a CPU account.
+    """
+
+    measured_by = "cgroup"
+
+    def __init__(self, *, group: Group) -> None:
+        self._group = group
+        self._setup_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin; what the child used in the group before that is not counted."""
+        self._setup_seconds = self._group.read_cpu_seconds() or 0.0
+
+    def read(self) -> float:
+        """Return user plus system seconds of everything that was ever in the group."""
+        return max((self._group.read_cpu_seconds() or 0.0) - self._setup_seconds, 0.0)
+
+    def finish(self, *, reaped_seconds: float) -> float:
+        """Return the total of a finished run."""
+        return self.read()
+
+
+class GroupMemory:
+    """Peak memory of a cgroup, apart from the page cache of files.
+
+    Parameters
+    ----------
+    group : Group
+        Of the run alone, with a memory account.
+
+    Notes
+    -----
+    The kernel keeps the peak of all that is charged, the cache of whatever files the run was the
+    first to read included. That cache is still there at a look, and is taken off; what was
+    anonymous or in the run's own file system at any look is a lower bound. Pages are charged in
+    batches of 64 (MEMCG_CHARGE_BATCH), so less than one batch is told as one.
+    """
+
+    measured_by = "cgroup, without the cache of files"
+
+    def __init__(self, *, group: Group) -> None:
+        self._group = group
+        self._base = MemoryReading(0, None, 0, 0, 0)
+        self._highest_seen = 0
+
+    def start(self) -> int:
+        """Begin, and return the bytes that the group holds already and that are not counted."""
+        self._base = self._group.read_memory() or self._base
+        self._group.reset_peak()
+        return self._base.usage_bytes
+
+    def read_peak(self) -> int | None:
+        """Return the peak of the stage in bytes."""
+        now = self._group.read_memory()
+        if now is None:
+            return None
+        seen = _count_own(now) - _count_own(self._base)
+        self._highest_seen = max(self._highest_seen, seen)
+        if now.peak_bytes is None:
+            return max(self._highest_seen, _BATCH_BYTES)
+        cache = max(now.file_bytes - self._base.file_bytes, 0)
+        peak = now.peak_bytes - self._base.usage_bytes - cache
+        return max(peak, self._highest_seen, _BATCH_BYTES)
+
+    read_peak_closely = read_peak
+
+    def start_stage(self) -> None:
+        """Forget the peak so far, where the kernel can; else the next is "so far"."""
+        if self._group.reset_peak():
+            self._highest_seen = 0
+
+
 class Meter:
-    """Reads the tree of a run.
+    """Reads what a run uses, by the best means that its host offers.
 
     Parameters
     ----------
     tree : ProcessTree
         The run's processes.
+    group : Group
+        The run's cgroup, which may lack either account.
+    memory_bytes : int
+        The run's memory limit.
     """
 
-    def __init__(self, *, tree: ProcessTree) -> None:
+    def __init__(self, *, tree: ProcessTree, group: Group, memory_bytes: int) -> None:
         self._tree = tree
-        self._setup_bytes = 0
-        self._setup_cpu_seconds = 0.0
-        self._copied_bytes = 0
-        self._peak_bytes: int | None = None
+        self._group = group
+        self._memory_bytes = memory_bytes
+        self._cpu: GroupCpu | TreeCpu = (
+            TreeCpu(tree=tree) if group.read_cpu_seconds() is None else GroupCpu(group=group)
+        )
+        self._memory: GroupMemory | TreeMemory = (
+            TreeMemory(tree=tree) if group.read_memory() is None else GroupMemory(group=group)
+        )
 
-    def start(self, *, setup_bytes: int, setup_cpu_seconds: float) -> None:
-        """Begin; what the child had and used before the first participant byte is not counted."""
-        self._setup_bytes = setup_bytes
-        self._setup_cpu_seconds = setup_cpu_seconds
+    @property
+    def measured_by(self) -> str:
+        """How the figures were made, for whoever reads them."""
+        return name_meters(self._cpu.measured_by, self._memory.measured_by)
+
+    def start(self, *, setup: Setup) -> None:
+        """Begin, while the child waits: what it had and used until now is not counted."""
+        if isinstance(self._cpu, GroupCpu):
+            self._cpu.start()
+        else:
+            self._cpu.start(setup_seconds=setup.cpu_seconds)
+        if isinstance(self._memory, GroupMemory):
+            held = self._memory.start()
+            self._group.limit_memory(held + self._memory_bytes)
+        else:
+            self._memory.start(setup_bytes=setup.private_bytes)
 
     def sample(self) -> Sample:
-        """Look at the run as it is now.
-
-        This look is quick and sees what the first process has grown by. Of the pages that it
-        shared with its keeper and has since written to, it knows those that `sample_closely` saw.
-        """
-        pids = self._tree.list_pids()
-        if len(pids) > 1:
-            return self._sample(pids, held=self._read_joint_peak(pids))
-        grown = _read_growth(self._tree.pid, self._setup_bytes) or 0
-        # Nothing seen so far is not "nothing used".
-        return self._sample(pids, held=(grown + self._copied_bytes) or None)
+        """Look at the run as it is now, without keeping it from running."""
+        return self._sample(self._memory.read_peak())
 
     def sample_closely(self) -> Sample:
-        """Look at every page of the run, which takes milliseconds in which the run has to wait."""
-        pids = self._tree.list_pids()
-        if len(pids) > 1:
-            return self._sample(pids, held=self._read_joint_peak(pids))
-        held = _read_private_peak(self._tree.pid)
-        grown = _read_growth(self._tree.pid, self._setup_bytes)
-        if held is not None and grown is not None:
-            self._copied_bytes = max(held - grown, 0)
-        return self._sample(pids, held=held)
+        """Look at the run while it waits for leave to go on."""
+        return self._sample(self._memory.read_peak_closely())
 
     def read_cpu_seconds(self) -> float:
         """Return user plus system seconds of everything that the run has started so far."""
-        return self._sum_cpu(self._tree.list_pids())
+        return self._cpu.read()
 
-    def deduct_setup(self, cpu_seconds: float) -> float:
-        """Return what is the run's own of the keeper's count."""
-        return max(cpu_seconds - self._setup_cpu_seconds, 0.0)
+    def finish_cpu_seconds(self, *, reaped_seconds: float) -> float:
+        """Return the total of a finished run; `reaped_seconds` is what its keeper counted."""
+        return self._cpu.finish(reaped_seconds=reaped_seconds)
 
     def start_stage(self) -> None:
         """Forget the peak so far, where the kernel can; else the next is "so far"."""
-        with contextlib.suppress(OSError), open(f"/proc/{self._tree.pid}/clear_refs", "wb") as file:
-            # "5" sets the peak back to what is resident now: proc(5), /proc/pid/clear_refs.
-            file.write(b"5")
-            self._peak_bytes = None
+        self._memory.start_stage()
 
-    def _sum_cpu(self, pids: list[int]) -> float:
-        # What has ended and was not waited for by its parent waits for the keeper, and still has
-        # its clock.
-        return self.deduct_setup(sum(map(_read_cpu, pids)))
+    def is_out_of_memory(self) -> bool:
+        """Tell whether the kernel has killed something of the run at its memory limit."""
+        return bool(self._group.count_oom_kills())
 
-    def _sample(self, pids: list[int], *, held: int | None) -> Sample:
-        if held is not None:
-            self._peak_bytes = max(self._peak_bytes or 0, held)
+    def count_refused_forks(self) -> int:
+        """Return how often the kernel refused a process or thread beyond the limit."""
+        return self._group.count_refused_forks() or 0
+
+    def _sample(self, peak_bytes: int | None) -> Sample:
         return Sample(
-            cpu_seconds=self._sum_cpu(pids), peak_bytes=self._peak_bytes, n_processes=len(pids)
-        )
-
-    def _read_joint_peak(self, pids: list[int]) -> int:
-        """Count each page that several processes hold once, and the keeper's not at all.
-
-        The proportional sets of all who share a page sum up to that page.
-        """
-        keeper = self._tree.keeper
-        shared = sum(_read_proportional(pid) for pid in (keeper, *pids))
-        own = _read_sizes(f"/proc/{self._tree.pid}/status")
-        given_back = max(own.get(b"VmHWM", 0) - own.get(b"VmRSS", 0), 0)
-        return (
-            max(shared - _read_sizes(f"/proc/{keeper}/status").get(b"RssAnon", 0), 0) + given_back
+            cpu_seconds=self._cpu.read(),
+            peak_bytes=peak_bytes,
+            n_processes=len(self._tree.list_pids()),
         )
 
 
-def _read_cpu(pid: int) -> float:
-    try:
-        # The clock of another process has nanoseconds, /proc/pid/stat ticks of 10 ms. The id is
-        # built as clock_getcpuclockid(3) does.
-        own = time.clock_gettime((~pid << 3) | 2)
-    except OSError:
-        own = 0.0
-    return own + _read_reaped_cpu(pid)
+def name_meters(cpu: str, memory: str) -> str:
+    """Say how figures are made."""
+    return f"cpu: {cpu}; memory: {memory}"
 
 
-def _read_reaped_cpu(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0.0
-    # cutime and cstime, fields 16 and 17 of proc(5); the list starts at field 3.
-    return (int(fields[13]) + int(fields[14])) / _TICKS
-
-
-def _read_growth(pid: int, setup_bytes: int) -> int | None:
-    sizes = _read_sizes(f"/proc/{pid}/status")
-    if b"VmHWM" not in sizes:
-        return None
-    # The kernel keeps the peak of all pages; those that map files are no memory of the run's own.
-    return max(sizes[b"VmHWM"] - sizes.get(b"RssFile", 0) - setup_bytes, 0)
-
-
-def _read_private_peak(pid: int) -> int | None:
-    private = _read_sizes(f"/proc/{pid}/smaps_rollup").get(b"Private_Dirty")
-    sizes = _read_sizes(f"/proc/{pid}/status")
-    if private is None or b"VmHWM" not in sizes:
-        return None
-    # What is the run's own now, plus what it had beyond that and has given back.
-    return private + max(sizes[b"VmHWM"] - sizes[b"VmRSS"], 0)
-
-
-def _read_proportional(pid: int) -> int:
-    sizes = _read_sizes(f"/proc/{pid}/smaps_rollup")
-    return sizes.get(b"Pss_Anon", 0) + sizes.get(b"Pss_Shmem", 0)
-
-
-def _read_sizes(path: str) -> dict[bytes, int]:
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(b":") for line in lines if line.endswith(b" kB"))
-    return {name: int(value.split()[0]) * 1024 for name, _, value in pairs}
+def _count_own(reading: MemoryReading) -> int:
+    return reading.anon_bytes + reading.shmem_bytes

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from pathlib import Path
 
+from runapp.runner.places import BASE, ENV, WORK
+
 _PROJECT = str(Path(__file__).resolve().parents[2])
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+# What a sealed run sees: the same on every host, and no secret, but long.
+_INSIDE = (
+    (f"{WORK}/", ""),
+    (f"{ENV}/lib/{_VERSION}/site-packages", "site-packages"),
+    (f"{BASE}/lib/{_VERSION}", "python"),
+)
 
 
 def hide_paths(text: str, *, scratch: str) -> str:
@@ -25,6 +35,7 @@ def hide_paths(text: str, *, scratch: str) -> str:
         (sysconfig.get_path("purelib"), "site-packages"),
         (sysconfig.get_path("stdlib"), "python"),
         (_PROJECT, "datarun"),
+        *_INSIDE,
     ):
         text = text.replace(path, name)
     return text

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 from runapp.runner.contract import Limits, Outcome, RunResult
 from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
@@ -22,7 +22,7 @@ from runapp.runner.stages import Stages
 from runapp.runner.tree import ProcessTree
 
 SETUP_SECONDS = 30.0
-# How long a child may stay once it has nothing left to tell: it flushes its output and leaves.
+# How long a child may stay once it cannot report any more: it is about to end.
 LEAVE_SECONDS = 2.0
 # How long the end of the tree may take after the end of its first process, or after a kill.
 EXIT_SECONDS = 8.0
@@ -45,8 +45,8 @@ class Request:
 
     action: str
     packed: bytes
-    inputs: Mapping[str, int]
-    scratch: Path
+    inputs: Mapping[str, BinaryIO]
+    scratch: str
     limits: Limits
 
 
@@ -91,7 +91,9 @@ class Run:
         self._kill_reason: tuple[Outcome, str] | None = None
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._fork(request, stack)
-        self._meter = Meter(tree=self._tree)
+        self._meter = Meter(
+            tree=self._tree, group=self._child.group, memory_bytes=request.limits.memory_bytes
+        )
         stages.attach(meter=self._meter, give_leave=self._give_leave)
         self._watch()
 
@@ -105,19 +107,25 @@ class Run:
             stack.callback(os.close, self._log)
             theirs.callback(os.close, their_log)
             job = theirs.enter_context(_make_anonymous_file(request.packed))
-            forked = self._keeper.fork(
+            inputs = {name: self._keeper.open_input(file) for name, file in request.inputs.items()}
+            for descriptor in inputs.values():
+                theirs.callback(os.close, descriptor)
+            child = self._keeper.start(
                 action=request.action,
                 scratch=request.scratch,
                 descriptors={
+                    **inputs,
                     "job": job,
-                    **request.inputs,
                     "channel": their_channel.fileno(),
                     "log": their_log,
                 },
+                limits=request.limits,
             )
-        self._pidfd = forked.pidfd
-        stack.callback(os.close, forked.pidfd)
-        self._tree = ProcessTree(keeper=self._keeper.pid, pid=forked.pid)
+        stack.callback(self._keeper.release, child)
+        self._child = child
+        self._tree = ProcessTree(
+            keeper=self._keeper.pid, pid=child.pid, is_alone=self._keeper.seal.level.has_namespaces
+        )
 
     def _watch(self) -> None:
         os.set_blocking(self._log, False)
@@ -126,7 +134,7 @@ class Run:
             (self._log, self._read_log),
             (self._channel, self._read_channel),
             (self._keeper, self._read_exit),
-            (self._pidfd, self._note_death),
+            (self._child.pidfd, self._note_death),
         ):
             self._selector.register(source, selectors.EVENT_READ, read)
         now = time.monotonic()
@@ -139,26 +147,36 @@ class Run:
         self._is_dead = False
 
     def follow(self) -> None:
-        """Read, meter and limit until the whole tree is dead and everything it wrote is read.
+        """Read, meter and limit until the report is complete or the whole tree is dead.
+
+        After a complete report the tree is killed, and nobody waits for the kernel to take it
+        down: what is to be known of it is known.
 
         Raises
         ------
         KeeperFailed
             When the keeper does not tell of the end.
         """
-        while self._exited is None:
+        while not self._has_ended():
             timeout = max(min(self._next_sample, self._next_stop_check) - time.monotonic(), 0)
             for key, _ in self._selector.select(timeout):
                 key.data()
-            if self._exited is None:
+            if not self._has_ended():
                 self._check(time.monotonic())
-        # Every writer is dead: what is left in the buffers is all that will come.
+        if self._stages.is_over:
+            self._kill()
+        # Every writer is dead or has said all: what is left in the buffers is all that counts.
         self._read_leftovers()
-        self._stages.end(cpu_seconds=self._exited.cpu_seconds)
+        if self._exited is not None:
+            self._stages.end(cpu_seconds=self._exited.cpu_seconds)
+
+    def _has_ended(self) -> bool:
+        return self._stages.is_over or self._exited is not None
 
     def abandon(self) -> None:
         """Kill the run without its keeper, which is dead or of no use any more."""
         self._kill()
+        self._child.group.kill()
         self._tree.kill()
         self._read_leftovers()
 
@@ -166,19 +184,24 @@ class Run:
         """Say how the run ended; where causes overlap, the first of this order counts.
 
         1. A setup that failed.
-        2. What the run was killed for, by a limit, a forged report or the caller.
-        3. A complete report, however the process ended after it.
-        4. The failure that the child told of.
-        5. A keeper that failed.
-        6. The way in which the process ended.
+        2. The caller's wish to stop it.
+        3. What the kernel killed at the memory limit, by the group's own count.
+        4. What the run was killed for, by another limit or a forged report.
+        5. A complete report, however the process ended after it.
+        6. The failure that the child told of.
+        7. A keeper that failed.
+        8. The way in which the process ended.
         """
         outcome, sentence, traceback = self._judge()
-        output = hide_paths(self._output.read(), scratch=str(self._scratch))
+        output = hide_paths(self._output.read(), scratch=self._scratch)
         return RunResult(outcome, sentence, traceback, output, self._stages.usage)
 
     def _judge(self) -> tuple[Outcome, str, str]:
         if not self._stages.has_started:
             return (*self._judge_setup(), "")
+        is_stopped = self._kill_reason is not None and self._kill_reason[0] is Outcome.STOPPED
+        if self._meter.is_out_of_memory() and not is_stopped:
+            return Outcome.MEMORY_LIMIT, self._describe_memory(), ""
         if self._kill_reason is not None:
             return (*self._kill_reason, "")
         if self._stages.is_complete:
@@ -193,13 +216,12 @@ class Run:
         # No participant byte has run: whatever it was, it is ours.
         if self._kill_reason is not None:
             outcome, sentence = self._kill_reason
-            return outcome if outcome is Outcome.STOPPED else Outcome.NOT_STARTED, sentence
+            return outcome if outcome is Outcome.STOPPED else Outcome.SETUP_FAILED, sentence
         if self._exited is None:
             return Outcome.NOT_STARTED, _KEEPER_LOST
-        return (
-            Outcome.NOT_STARTED,
-            f"the child ended with status {self._exited.status} at its setup",
-        )
+        status = self._exited.status
+        outcome = Outcome.NOT_STARTED if status == -signal.SIGKILL else Outcome.SETUP_FAILED
+        return outcome, f"the child ended with status {status} at its setup"
 
     def _judge_failure(self, failure: Failure) -> tuple[Outcome, str, str]:
         sentence = failure.sentence
@@ -208,19 +230,30 @@ class Run:
                 f"memory limit: asked for more than the {self._limits.memory_mb:g} MB allowed "
                 f"({sentence})"
             )
+        elif n_refused := self._meter.count_refused_forks():
+            sentence = (
+                f"{sentence} (process limit: {n_refused} processes or threads more than the "
+                f"{self._limits.processes} allowed were refused)"
+            )
         return failure.outcome, sentence, failure.traceback
 
     def _judge_exit(self, status: int) -> tuple[Outcome, str]:
         if status == -signal.SIGKILL:
+            cpu_seconds = self._meter.read_cpu_seconds()
+            if cpu_seconds > self._limits.cpu_seconds:
+                return Outcome.CPU_LIMIT, self._describe_cpu(cpu_seconds)
             return Outcome.LOST, "the run was killed from outside"
         if status < 0:
             outcome = Outcome.KILLED if -status in _OWN_SIGNALS else Outcome.SUBMISSION_ERROR
             return outcome, f"ended by the signal {_name_signal(-status)}"
         return Outcome.SUBMISSION_ERROR, f"left without a report, with exit status {status}"
 
-    def _give_leave(self, *descriptors: int) -> None:
+    def _give_leave(self, *inputs: BinaryIO) -> None:
+        descriptors = [self._keeper.open_input(file) for file in inputs]
         with contextlib.suppress(OSError):  # it may be gone, or have closed its end
-            socket.send_fds(self._channel, [b"."], list(descriptors))
+            socket.send_fds(self._channel, [b"."], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _read_leftovers(self) -> None:
         for source, read in ((self._channel, self._read_channel), (self._log, self._read_log)):
@@ -248,33 +281,31 @@ class Run:
             piece = b""
         if not piece:
             self._stop_reading_channel()
+            if self._leave_by is None:
+                self._leave_by = time.monotonic() + LEAVE_SECONDS
             return False
         try:
             for kind, payload in self._stages.reader.feed(piece):
+                self._check_memory()
                 self._stages.take(kind, payload)
+                if self._stages.is_over:
+                    return False  # whatever comes after the end is not read
         except ReportError as error:
             self._kill(error.outcome, error.sentence)
             return False
-        if self._stages.is_over:
-            self._expect_leaving()
         return True
 
     def _read_exit(self) -> None:
-        self._exited = self._keeper.read_exit()
+        self._exited = self._keeper.read_exit(self._child)
 
     def _note_death(self) -> None:
-        self._selector.unregister(self._pidfd)
+        self._selector.unregister(self._child.pidfd)
         self._is_dead = True
         self._expect_exit()
 
     def _stop_reading_channel(self) -> None:
         if self._channel in self._selector.get_map():
             self._selector.unregister(self._channel)
-        self._expect_leaving()
-
-    def _expect_leaving(self) -> None:
-        if self._leave_by is None:
-            self._leave_by = time.monotonic() + LEAVE_SECONDS
 
     def _expect_exit(self) -> None:
         if self._exit_by is None:
@@ -288,10 +319,7 @@ class Run:
         if self._is_dead:
             return
         if self._leave_by is not None and now > self._leave_by:
-            self._end_the_silent()
-        # What is leaving has LEAVE_SECONDS for it, and nothing it does can change the verdict.
-        if self._stages.is_over:
-            return
+            self._kill(Outcome.SUBMISSION_ERROR, "closed the channel that it reports on")
         if is_unwanted:
             self._kill(Outcome.STOPPED, "stopped")
         self._check_limits(now)
@@ -302,38 +330,43 @@ class Run:
         self._next_stop_check = now + STOP_CHECK_SECONDS
         return self._should_stop()
 
-    def _end_the_silent(self) -> None:
-        """End what goes on without a way to report, or after its report."""
-        if self._stages.is_over:
-            self._kill()
-        else:
-            self._kill(Outcome.SUBMISSION_ERROR, "closed the channel that it reports on")
-
     def _check_limits(self, now: float) -> None:
         if now < self._next_sample:
             return
         if self._stages.has_started:
             self._compare(self._meter.sample(), seconds=now - self._stages.started_at)
         elif now > self._setup_by:
-            self._kill(Outcome.NOT_STARTED, "the child did not begin in time")
+            self._kill(Outcome.SETUP_FAILED, "the child did not begin in time")
         # A look at many processes takes long; it is not to take more than a tenth of our time.
         looked = time.monotonic()
         self._sample_seconds = min(self._sample_seconds * 1.5, LONGEST_SAMPLE_SECONDS)
         self._next_sample = looked + max(self._sample_seconds, 10 * (looked - now))
 
+    def _check_memory(self) -> None:
+        """Refuse to hear more of a run of which the kernel has killed something.
+
+        Raises
+        ------
+        ReportError
+            When it has.
+        """
+        if self._stages.has_started and self._meter.is_out_of_memory():
+            raise ReportError(Outcome.MEMORY_LIMIT, self._describe_memory())
+
+    def _describe_memory(self) -> str:
+        peak_mb = (self._meter.sample().peak_bytes or 0) / 2**20
+        return f"memory limit: used {peak_mb:.0f} MB of {self._limits.memory_mb:g} MB"
+
+    def _describe_cpu(self, cpu_seconds: float) -> str:
+        return f"CPU limit: used {cpu_seconds:.1f} s of {self._limits.cpu_seconds:g} s"
+
     def _compare(self, sample: Sample, *, seconds: float) -> None:
         limits = self._limits
-        peak_mb = (sample.peak_bytes or 0) / 2**20
-        if peak_mb > limits.memory_mb:
-            self._kill(
-                Outcome.MEMORY_LIMIT,
-                f"memory limit: used {peak_mb:.0f} MB of {limits.memory_mb:g} MB",
-            )
+        is_over = (sample.peak_bytes or 0) > limits.memory_bytes
+        if is_over or self._meter.is_out_of_memory():
+            self._kill(Outcome.MEMORY_LIMIT, self._describe_memory())
         elif sample.cpu_seconds > limits.cpu_seconds:
-            self._kill(
-                Outcome.CPU_LIMIT,
-                f"CPU limit: used {sample.cpu_seconds:.1f} s of {limits.cpu_seconds:g} s",
-            )
+            self._kill(Outcome.CPU_LIMIT, self._describe_cpu(sample.cpu_seconds))
         elif seconds > limits.wall_seconds:
             self._kill(
                 Outcome.WALL_LIMIT,
@@ -351,11 +384,10 @@ class Run:
             self._kill_reason = (outcome, sentence)
             if self._stages.has_started:
                 self._meter.sample_closely()  # the last look: the dead tell nothing
-            self._meter.sample_closely()  # the last look at what it has used
         self._stop_reading_channel()
         self._expect_exit()
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(self._child.pidfd, signal.SIGKILL)
 
 
 def _name_signal(number: int) -> str:

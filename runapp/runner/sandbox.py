@@ -1,65 +1,162 @@
-"""What a child gives up before it runs participant code: so far, rlimits and privileges to gain.
+"""What a child gives up before it runs participant code, step by step.
 
-Namespaces, an own root, an own uid, seccomp and cgroups belong here too; until they are built
-the README says plainly what is not protected.
+`prepare` takes the steps that do not depend on the run, while the child waits as a spare; `enter`
+takes the others. The order matters: what needs a capability comes before it is dropped, and the
+filter of system calls comes last.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
+from collections.abc import Iterable
+from functools import lru_cache
 
-# prctl(2)
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
+from runapp.runner import kernel, landlock, seccomp
+from runapp.runner.contract import Limits
+from runapp.runner.levels import Level, Seal
+from runapp.runner.places import FOLD, SHM, TMP, WORK
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant that loses its own, so that none escapes the kill."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+# A submission's open files: enough for joblib, too few to fill the kernel's tables.
+_MOST_DESCRIPTORS = 1024
+# One for every 4 kB of scratch would be a tmpfs's own default; a file costs about 1 kB of kernel
+# memory, which the run's memory limit counts.
+_MOST_FILES = 65_536
+# Above the limit that the worker watches, as the net under it: setrlimit(2), RLIMIT_CPU.
+_CPU_GRACE_SECONDS = 2
+_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
+_DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-def die_with_parent(*, parent: int) -> None:
-    """Be killed when the process `parent` dies; also when it has died before the call."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def close_descriptors(*, keep: set[int]) -> None:
-    """Close every descriptor above stderr but those to keep."""
-    start = 3
-    for descriptor in sorted(keep):
-        os.closerange(start, descriptor)
-        start = max(start, descriptor + 1)
-    os.closerange(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-
-
-def enter(*, memory_bytes: int) -> None:
-    """Give up what a fold does not need.
+def prepare(*, seal: Seal, groups: Iterable[int]) -> None:
+    """Take the steps that every run has in common.
 
     Parameters
     ----------
+    seal : Seal
+        How this child is to be sealed.
+    groups : iterable of int
+        Descriptors of the `cgroup.procs` of the run's groups; closed here.
+    """
+    for descriptor in groups:
+        os.write(descriptor, b"0")  # the one who writes: cgroups(7)
+        os.close(descriptor)
+    if not seal.level.has_namespaces:
+        return
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(
+        "proc",
+        "/proc",
+        kind="proc",
+        flags=_FLAGS | kernel.MS_NOEXEC | kernel.MS_RDONLY,
+    )
+    kernel.mount("fold", FOLD, kind="tmpfs", flags=_FLAGS, data=f"mode=700{_name_owner(seal)}")
+
+
+def become_nobody(*, seal: Seal, limits: Limits) -> None:
+    """Give up the user and the capabilities; from here on the child may only do what anyone may.
+
+    Parameters
+    ----------
+    seal : Seal
+        How this child is to be sealed.
+    limits : Limits
+        `scratch_mb` becomes the size of the run's own file system.
+    """
+    if seal.level is Level.PROCESS:
+        return
+    if seal.level.has_namespaces:
+        size = f"size={int(limits.scratch_mb * 1024)}k,nr_inodes={_MOST_FILES}"
+        kernel.mount("fold", FOLD, flags=kernel.MS_REMOUNT | _FLAGS, data=size)
+    kernel.drop_bounding_set()
+    if seal.uid is not None:
+        os.setgroups([])
+        os.setresgid(seal.uid, seal.uid, seal.uid)
+        os.setresuid(seal.uid, seal.uid, seal.uid)
+        kernel.stay_readable()
+    kernel.drop_capabilities()
+    if seal.level.has_namespaces:
+        for folder in (WORK, TMP, SHM):
+            os.mkdir(folder)
+
+
+def enter(*, seal: Seal, limits: Limits, memory_bytes: int, scratch: str) -> None:
+    """Close the doors behind; participant code runs next.
+
+    Parameters
+    ----------
+    seal : Seal
+        How this child is to be sealed.
+    limits : Limits
+        Of the run.
     memory_bytes : int
         How much private memory may be reserved on top of what is mapped now. It is the net under
-        the worker's sampling: an allocation beyond it raises MemoryError in the submission.
+        the worker's measuring: an allocation beyond it raises MemoryError in the submission.
+    scratch : str
+        The one folder that may be written to where there is no root of its own.
     """
     os.umask(0o077)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    data = _read_data_bytes() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
+    kernel.forbid_new_privileges()
+    _limit_resources(seal, limits, memory_bytes=memory_bytes)
+    if seal.landlock_abi:
+        _restrict_paths(seal, scratch=scratch)
+    if seal.has_seccomp:
+        seccomp.install(make_filter(seal=seal, pid=os.getpid()))
+
+
+@lru_cache
+def make_filter(*, seal: Seal, pid: int) -> bytes:
+    """Return the filter of system calls of a child; made ahead where it is always the same.
+
+    Parameters
+    ----------
+    seal : Seal
+        How the child is to be sealed.
+    pid : int
+        The number that the child knows itself by; in a PID namespace of its own it is 1.
+    """
+    has_namespaces = seal.level.has_namespaces
+    policy = seccomp.Policy(
+        # Without a PID namespace nothing ends all that was forked, and signals reach others.
+        may_fork=has_namespaces,
+        may_use_unix_sockets=has_namespaces,
+        may_use_memfd=seal.counts_memory,
+        signals_only_to=None if has_namespaces else pid,
+        # Without a root of its own the run's user owns what lies outside, its input to begin with.
+        may_change_attributes=has_namespaces,
+    )
+    return seccomp.make_program(policy)
+
+
+def _name_owner(seal: Seal) -> str:
+    return "" if seal.uid is None else f",uid={seal.uid},gid={seal.uid}"
+
+
+def _limit_resources(seal: Seal, limits: Limits, *, memory_bytes: int) -> None:
+    cpu = int(limits.cpu_seconds) + _CPU_GRACE_SECONDS
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_DATA, _read_data_bytes() + memory_bytes),
+        (resource.RLIMIT_FSIZE, int(limits.scratch_mb * 2**20)),
+        (resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
+    ):
+        _lower(kind, most)
+    if seal.uid is not None or seal.level is Level.USER:
+        # Counts the user's processes and threads: in a user namespace since Linux 5.14 those
+        # inside alone, of which the keeper is one and the next run's child may be another.
+        others = 1 + seal.may_overlap if seal.level is Level.USER else 0
+        # Where a cgroup counts too, it is to be met first: it tells of it.
+        others += seal.counts_processes
+        _lower(resource.RLIMIT_NPROC, limits.processes + others)
+    if hasattr(resource, "RLIMIT_MSGQUEUE"):  # Linux only, as the seals are
+        _lower(resource.RLIMIT_MSGQUEUE, 0)
+
+
+def _lower(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def _read_data_bytes() -> int:
@@ -69,3 +166,12 @@ def _read_data_bytes() -> int:
             if line.startswith(b"VmData:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def _restrict_paths(seal: Seal, *, scratch: str) -> None:
+    devices = [f"/dev/{name}" for name in _DEVICES]
+    if seal.level.has_namespaces:
+        # The second wall: the root holds nothing foreign and is read-only.
+        landlock.restrict(readable=["/"], writable=[FOLD], devices=devices)
+    else:
+        landlock.restrict(readable=seal.readable, writable=[scratch], devices=devices)

@@ -35,18 +35,22 @@ def _list_names(*groups: str) -> list[str]:
     return " ".join(groups).split()
 
 
+# What changes a file without opening it, and so is out of Landlock's sight.
+_ATTRIBUTES = _list_names(
+    "chmod chown fchmod fchmodat fchmodat2 fchown fchownat futimesat lchown utime utimensat utimes"
+)
+
 # Calls that are harmless whatever their arguments are.
 _ALLOWED = _list_names(
     # Files. Extended attributes may be read, but not written.
     """
-    access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3
-    faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat
-    fdatasync fgetxattr file_getattr flistxattr fstat fstatfs fsync ftruncate futimesat getcwd
-    getdents getdents64 getxattr getxattrat lchown lgetxattr link linkat listxattr listxattrat
-    llistxattr lseek lstat mkdir mkdirat newfstatat open openat openat2 pipe pipe2 pread64 preadv
-    preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv rename renameat
-    renameat2 rmdir sendfile splice stat statfs statx symlink symlinkat sync_file_range tee
-    truncate umask unlink unlinkat utime utimensat utimes vmsplice write writev
+    access chdir close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
+    fadvise64 fallocate fchdir fdatasync fgetxattr file_getattr flistxattr fstat fstatfs fsync
+    ftruncate getcwd getdents getdents64 getxattr getxattrat lgetxattr link linkat listxattr
+    listxattrat llistxattr lseek lstat mkdir mkdirat newfstatat open openat openat2 pipe pipe2
+    pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv
+    rename renameat renameat2 rmdir sendfile splice stat statfs statx symlink symlinkat
+    sync_file_range tee truncate umask unlink unlinkat vmsplice write writev
     """,
     # Memory.
     """
@@ -163,6 +167,9 @@ class Policy:
         be made in any case.
     may_use_memfd : bool
         Whether memory files may be made: without a cgroup no limit counts them.
+    may_change_attributes : bool
+        Whether owner, mode and times of files may be changed: where the files of others are in
+        reach, only their owner's rights keep them.
     signals_only_to : int or None
         The only process that signals may be sent to; None when there is an own pid namespace,
         where nobody else can be reached.
@@ -172,6 +179,7 @@ class Policy:
     may_use_unix_sockets: bool
     may_use_memfd: bool
     signals_only_to: int | None
+    may_change_attributes: bool = True
 
 
 @dataclass(frozen=True)
@@ -274,6 +282,8 @@ def _list_rules(policy: Policy) -> _Rules:
     rules |= _list_signal_rules(policy)
     if policy.may_use_memfd:
         rules["memfd_create"] = ()
+    if policy.may_change_attributes:
+        rules |= dict.fromkeys(_ATTRIBUTES, ())
     return rules
 
 

@@ -18,7 +18,7 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
-from runapp.runner.meter import MEASURED_BY, Meter
+from runapp.runner.meter import Meter, Setup
 from runapp.runner.reports import (
     Failure,
     FrameReader,
@@ -29,7 +29,7 @@ from runapp.runner.reports import (
 )
 
 OnStage = Callable[[StageReport], None]
-# Lets the child go on, with the descriptors that its next stage needs.
+# Lets the child go on, with the files that its next stage needs.
 GiveLeave = Callable[..., None]
 
 
@@ -82,12 +82,9 @@ class Stages:
         ReportError
             When it is not, or when it holds what the protocol does not allow.
         """
-        if self.is_over:
-            raise ReportError(Outcome.SUBMISSION_ERROR, "something was reported after the end")
         if kind is FrameKind.FAILED and self.has_started:
             self.failure = read_failure(payload)
-            self.meter.sample_closely()  # the child waits for it, and leaves
-            self._give_leave()
+            self._take_failed()  # the child waits until it is killed
             return
         if kind is not self.order[len(self._passed)]:
             raise ReportError(Outcome.SUBMISSION_ERROR, "the report came out of order")
@@ -98,13 +95,16 @@ class Stages:
         self._passed.append(kind)
 
     def end(self, *, cpu_seconds: float) -> None:
-        """Complete the usage with the total that the keeper counted."""
+        """Complete the usage of a run that died, with the total that the keeper counted."""
+
+    def _take_failed(self) -> None:
+        """Take down what was used until a failure that was reported."""
 
     def _start(self, payload: bytes) -> None:
         # Our code's last word: it is trusted, and the time of participant code begins.
-        setup_bytes, setup_cpu_seconds = STARTED_PAYLOAD.unpack(payload)
-        self.meter.start(setup_bytes=setup_bytes, setup_cpu_seconds=setup_cpu_seconds)
+        self.meter.start(setup=Setup(*STARTED_PAYLOAD.unpack(payload)))
         self.started_at = time.monotonic()
+        self._give_leave()
 
     def _pass(self, kind: FrameKind, payload: bytes) -> None:
         raise NotImplementedError
@@ -140,17 +140,21 @@ class FoldStages(Stages):
         self._cpu_before_test = 0.0
 
     def end(self, *, cpu_seconds: float) -> None:
-        own_seconds = self.meter.deduct_setup(cpu_seconds)
-        if self.is_complete:
-            # The total is exact; the last stage gets what the marks have not given to the others.
-            test_cpu_seconds = max(own_seconds - self._cpu_before_test, 0.0)
-            self.usage = replace(self.usage, test_cpu_seconds=test_cpu_seconds)
-        elif self.has_started and FrameKind.FITTED not in self._passed:
-            # It ended while training: what it used until then is the training's.
+        if self.has_started and FrameKind.FITTED not in self._passed:
+            # It died while training: what it used until then is the training's.
             self._take_training(
                 seconds=self._take_seconds(),
-                cpu_seconds=own_seconds,
+                cpu_seconds=self.meter.finish_cpu_seconds(reaped_seconds=cpu_seconds),
                 peak_bytes=self.meter.sample().peak_bytes,
+            )
+
+    def _take_failed(self) -> None:
+        sample = self.meter.sample_closely()
+        if FrameKind.FITTED not in self._passed:
+            self._take_training(
+                seconds=self._take_seconds(),
+                cpu_seconds=sample.cpu_seconds,
+                peak_bytes=sample.peak_bytes,
             )
 
     def _start(self, payload: bytes) -> None:
@@ -183,7 +187,7 @@ class FoldStages(Stages):
         self.usage = replace(self.usage, validation_seconds=seconds)
         self._cpu_before_test = self.meter.read_cpu_seconds()
         self.meter.start_stage()
-        self._go_on(self._x_test.fileno())
+        self._go_on(self._x_test)
         return predictions
 
     def _pass_test_part(self, payload: bytes) -> NDArray[np.float64]:
@@ -191,9 +195,13 @@ class FoldStages(Stages):
         predictions = check_predictions(
             payload, job=self._job, n_rows=self._job.n_test, part="test"
         )
-        peak_bytes = self.meter.sample().peak_bytes
-        self.usage = replace(self.usage, test_seconds=seconds, test_peak_bytes=peak_bytes)
-        self._go_on()
+        sample = self.meter.sample()  # the child waits until it is killed
+        self.usage = replace(
+            self.usage,
+            test_seconds=seconds,
+            test_cpu_seconds=max(sample.cpu_seconds - self._cpu_before_test, 0.0),
+            test_peak_bytes=sample.peak_bytes,
+        )
         return predictions
 
     def _take_training(self, *, seconds: float, cpu_seconds: float, peak_bytes: int | None) -> None:
@@ -202,15 +210,15 @@ class FoldStages(Stages):
             train_seconds=seconds,
             train_cpu_seconds=cpu_seconds,
             train_peak_bytes=peak_bytes,
-            measured_by=MEASURED_BY,
+            measured_by=self.meter.measured_by,
         )
 
     def _take_seconds(self) -> float:
         return time.monotonic() - self._stage_started_at
 
-    def _go_on(self, *descriptors: int) -> None:
+    def _go_on(self, *inputs: BinaryIO) -> None:
         self._stage_started_at = time.monotonic()
-        self._give_leave(*descriptors)
+        self._give_leave(*inputs)
 
 
 class SplitStages(Stages):

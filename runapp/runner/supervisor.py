@@ -1,19 +1,30 @@
 """Runs untrusted code and tells what happened; the worker's side of the border.
 
-A supervisor owns one keeper. For each run it makes a scratch folder, lets the keeper fork a
-child, and follows the run to its end (`run.py`).
+A supervisor owns one keeper. For each run it takes a child of the keeper's that waits sealed, and
+follows the run to its end (`run.py`); meanwhile, and while the caller records the run, nothing
+keeps the next child from being made.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from runapp.runner.contract import DATA_FOLDER, FoldJob, FrameKind, Outcome, RunResult, SplitJob
+from runapp.runner.contract import (
+    Confinement,
+    FoldJob,
+    FrameKind,
+    Outcome,
+    RunResult,
+    SplitJob,
+)
+from runapp.runner.host import Host, Uid, claim_uid, survey_host
 from runapp.runner.keepers import KeeperFailed, KeeperProcess
+from runapp.runner.levels import Level
+from runapp.runner.places import WORK, find_places
 from runapp.runner.reports import Sink
 from runapp.runner.run import STOP_CHECK_SECONDS, Request, Run, ShouldStop
 from runapp.runner.scratch import open_scratch, sweep_scratch
@@ -30,12 +41,43 @@ class Supervisor:
     Parameters
     ----------
     scratch_root : Path
-        The folder in which each run gets one of its own, removed after it.
+        Where a run gets a folder of its own, removed after it, if the host does not let it have a
+        file system of its own.
+    inputs_root : Path or None, optional
+        The folder below which the inputs of runs lie. They are opened read-only in a way that
+        even the owner of the files cannot get around; None hands them over as they are.
+    hidden : sequence of Path, optional
+        More folders that no run may see, wherever they lie.
+    host : Host or None, optional
+        What the host offers; None finds out at the first warm-up.
     """
 
-    def __init__(self, *, scratch_root: Path) -> None:
+    def __init__(
+        self,
+        *,
+        scratch_root: Path,
+        inputs_root: Path | None = None,
+        hidden: Sequence[Path] = (),
+        host: Host | None = None,
+    ) -> None:
         self._scratch_root = scratch_root
+        self._hidden = (scratch_root, *hidden)
+        self._inputs_root = inputs_root.resolve() if inputs_root is not None else None
+        self._host = host
+        self._uid: Uid | None = None
         self._keeper: KeeperProcess | None = None
+        self._successor: KeeperProcess | None = None
+
+    @property
+    def host(self) -> Host:
+        """What the host offers."""
+        if self._host is None:
+            self._host = survey_host()
+        return self._host
+
+    def describe(self) -> Confinement:
+        """Say what seals the runs and what measures them."""
+        return self.host.describe()
 
     def warm_up(self) -> None:
         """Start the keeper unless there is one that lives, without waiting for its imports.
@@ -46,13 +88,31 @@ class Supervisor:
             When the system has no process or no descriptor left for one.
         """
         if self._keeper is not None and not self._keeper.is_alive:
-            self.close()
+            self._end_keeper()
         if self._keeper is None:
             sweep_scratch(self._scratch_root)
-            self._keeper = KeeperProcess()
+            self._keeper = self._start_keeper()
+
+    def _start_keeper(self) -> KeeperProcess:
+        seal = self.host.seal
+        if seal.level is Level.ROOT:
+            try:
+                self._uid = self._uid or claim_uid()
+            except OSError as error:
+                raise KeeperFailed(str(error)) from error
+            seal = replace(seal, uid=self._uid.number)
+        places = find_places(hidden=self._hidden, inputs=self._inputs_root)
+        return KeeperProcess(seal=seal, places=places, cgroups=self.host.cgroups)
 
     def close(self) -> None:
         """End the keeper and whatever it runs."""
+        self._end_keeper()
+        self._end_successor()
+        if self._uid is not None:
+            self._uid.release()
+            self._uid = None
+
+    def _end_keeper(self) -> None:
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
@@ -86,11 +146,11 @@ class Supervisor:
         RunResult
             `outcome.is_ours` tells a fault of ours, to be tried again, from one of theirs.
         """
-        with open_scratch(self._scratch_root) as scratch:
+        with self._open_scratch() as scratch:
             request = Request(
                 action="fold",
                 packed=job.pack(),
-                inputs={"x_train": x_train.fileno()},
+                inputs={"x_train": x_train},
                 scratch=scratch,
                 limits=job.limits,
             )
@@ -126,25 +186,43 @@ class Supervisor:
         RunResult
             `tested` when all four parts are complete.
         """
-        with open_scratch(self._scratch_root) as scratch:
-            for name, source in files.items():
-                target = scratch / DATA_FOLDER / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+        with ExitStack() as stack:
             request = Request(
                 action="split",
                 packed=job.pack(),
-                inputs={},
-                scratch=scratch,
+                inputs={name: stack.enter_context(path.open("rb")) for name, path in files.items()},
+                scratch=stack.enter_context(self._open_scratch()),
                 limits=job.limits,
             )
             stages = SplitStages(sinks=sinks, max_part_bytes=max_part_bytes)
             return self._run(request=request, stages=stages, should_stop=should_stop)
 
+    @contextmanager
+    def _open_scratch(self) -> Iterator[str]:
+        if self.host.seal.level.has_namespaces:
+            yield WORK  # in a file system of the run's own, which ends with it
+        else:
+            with open_scratch(self._scratch_root) as folder:
+                yield str(folder)
+
     def _run(self, *, request: Request, stages: Stages, should_stop: ShouldStop) -> RunResult:
+        result = self._try(request=request, stages=stages, should_stop=should_stop)
+        if result.outcome is Outcome.NOT_STARTED:
+            # The keeper turned out to be dead, or died now, and nothing has run: by another one.
+            result = self._try(request=request, stages=stages, should_stop=should_stop)
+        return result
+
+    def _try(self, *, request: Request, stages: Stages, should_stop: ShouldStop) -> RunResult:
         with ExitStack() as stack:
             try:
-                run = self._fork(request, stages, should_stop, stack)
+                with self._ending_keeper_on_error():
+                    run = Run(
+                        keeper=self._await_keeper(should_stop),
+                        request=request,
+                        stages=stages,
+                        should_stop=should_stop,
+                        stack=stack,
+                    )
             except KeeperFailed as error:
                 return RunResult(Outcome.NOT_STARTED, str(error), "", "", stages.usage)
             except _Stopped:
@@ -156,26 +234,8 @@ class Supervisor:
                     # The keeper failed, or the caller's own callbacks did: leave nothing running.
                     run.abandon()
                     raise
+            self._replace_worn_keeper()
             return run.give_verdict()
-
-    def _fork(
-        self, request: Request, stages: Stages, should_stop: ShouldStop, stack: ExitStack
-    ) -> Run:
-        """Fork by the keeper or, when it turns out to be dead, by another."""
-        for has_another_try in (True, False):
-            try:
-                with self._ending_keeper_on_error():
-                    return Run(
-                        keeper=self._await_keeper(should_stop),
-                        request=request,
-                        stages=stages,
-                        should_stop=should_stop,
-                        stack=stack,
-                    )
-            except KeeperFailed:
-                if not has_another_try:
-                    raise
-        raise AssertionError("unreachable")
 
     @contextmanager
     def _ending_keeper_on_error(self) -> Iterator[None]:
@@ -184,8 +244,29 @@ class Supervisor:
         except _Stopped:
             raise
         except BaseException:
-            self.close()
+            self._end_keeper()
             raise
+
+    def _replace_worn_keeper(self) -> None:
+        """Let a fresh keeper take over when this one has served its time."""
+        if self._keeper is None:
+            return
+        try:
+            if self._successor is not None and self._successor.is_ready(timeout=0):
+                self._keeper.close()
+                self._keeper, self._successor = self._successor, None
+            elif self._successor is None and self._keeper.is_worn():
+                # It imports while this one goes on serving.
+                self._successor = self._start_keeper()
+        except KeeperFailed:
+            # None to be had now: the old one is good enough for as many runs again.
+            self._end_successor()
+            self._keeper.serve_on()
+
+    def _end_successor(self) -> None:
+        if self._successor is not None:
+            self._successor.close()
+            self._successor = None
 
     def _await_keeper(self, should_stop: ShouldStop) -> KeeperProcess:
         self.warm_up()

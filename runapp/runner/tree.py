@@ -13,7 +13,7 @@ LOOK_SECONDS = 0.002
 
 
 class ProcessTree:
-    """Everything that descends from a keeper while it serves one run.
+    """Everything that a run has started.
 
     Parameters
     ----------
@@ -21,18 +21,22 @@ class ProcessTree:
         The keeper's process number; orphans of the run become its children.
     pid : int
         The run's first process.
+    is_alone : bool, optional
+        Whether that is the first process of a PID namespace: nothing of the run leaves it, and
+        what else the keeper has is not the run's.
     """
 
-    def __init__(self, *, keeper: int, pid: int) -> None:
+    def __init__(self, *, keeper: int, pid: int, is_alone: bool = False) -> None:
         self.pid = pid
         self.keeper = keeper
+        self._is_alone = is_alone
         # With its start, because a number alone may be another process's later.
         self._seen: dict[int, bytes] = {}
         self._remember([pid])
 
     def list_pids(self) -> list[int]:
         """Return the numbers of the processes there are, those not yet waited for included."""
-        pids = list(_walk(self.keeper))
+        pids = [self.pid, *_walk(self.pid)] if self._is_alone else list(_walk(self.keeper))
         self._remember(pids)
         return pids
 

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -35,8 +36,14 @@ _PARTS = {
 _LIMIT_CODES = (Outcome.WALL_LIMIT, Outcome.CPU_LIMIT, Outcome.MEMORY_LIMIT, Outcome.OUTPUT_LIMIT)
 
 
-def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> None:
-    """Split a claimed dataset; whatever happens ends in one recorded outcome."""
+def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> bool:
+    """Split a claimed dataset; whatever happens ends in one recorded outcome.
+
+    Returns
+    -------
+    bool
+        False when the runner could not begin and the split, unspent, is for another to take.
+    """
     has_left = False
 
     def should_stop() -> bool:
@@ -53,7 +60,7 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
     except (StorageError, FileNotFoundError) as error:
         if not held_split(raw_data).exists():
             logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
-            return
+            return True
         logger.error("dataset %s: %s", raw_data.pk, error)
         return_split(
             raw_data,
@@ -61,7 +68,7 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
             is_failure=True,
             error_code="internal_error",
         )
-        return
+        return True
     if result.outcome is Outcome.TESTED:
         _record_parts(raw_data, parts)
     elif result.outcome is Outcome.STOPPED:
@@ -74,12 +81,13 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
         return_split(
             raw_data,
             reason=f"Our fault: {result.sentence}.",
-            is_failure=True,
+            is_failure=result.outcome is not Outcome.NOT_STARTED,
             error_code=name_our_fault(result.outcome),
         )
     else:
         code = result.outcome.value if result.outcome in _LIMIT_CODES else "split_error"
         end_split_in_error(raw_data, error_code=code, log_messages=write_log(result))
+    return result.outcome is not Outcome.NOT_STARTED
 
 
 def _run(
@@ -96,7 +104,7 @@ def _run(
         for name, (_, kind) in _PARTS.items():
             writers[name] = stack.enter_context(bin.open_writer(kind=kind))
         result = supervisor.run_split(
-            job=_make_job(raw_data),
+            job=_make_job(raw_data, n_bytes=sum(path.stat().st_size for path in files.values())),
             files=files,
             sinks={kind: writers[name].write for name, (kind, _) in _PARTS.items()},
             max_part_bytes=settings.MAX_PART_BYTES,
@@ -110,7 +118,9 @@ def _run(
     return result, {**parts, "form": form.value}
 
 
-def _make_job(raw_data: RawData) -> SplitJob:
+def _make_job(raw_data: RawData, *, n_bytes: int) -> SplitJob:
+    # Room for a copy of the files, for what a module makes of them and for one part at a time.
+    scratch_mb = settings.MAX_LIMITS["scratch_mb"] + (2 * n_bytes + settings.MAX_PART_BYTES) / 2**20
     request = raw_data.split_request or {}
     return SplitJob(
         files=tuple(raw_data.files),
@@ -119,12 +129,11 @@ def _make_job(raw_data: RawData) -> SplitJob:
         is_classification="classifier" in raw_data.elements,
         held_out_test=request.get("held_out_test"),
         random_state=request.get("random_state"),
-        limits=Limits(
-            **{
-                **settings.MAX_LIMITS,
-                "wall_seconds": settings.SPLIT_WALL_SECONDS,
-                "output_kb": settings.DEFAULT_LIMITS["output_kb"],
-            }
+        limits=replace(
+            Limits(**settings.MAX_LIMITS),
+            wall_seconds=settings.SPLIT_WALL_SECONDS,
+            output_kb=settings.DEFAULT_LIMITS["output_kb"],
+            scratch_mb=scratch_mb,
         ),
     )
 

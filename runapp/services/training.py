@@ -69,7 +69,7 @@ class _Heart:
             return False
 
 
-def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeaving) -> None:
+def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeaving) -> bool:
     """Train and test a claimed fold; whatever happens ends in one recorded outcome.
 
     Parameters
@@ -80,6 +80,11 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
         The slot's own.
     is_leaving : callable
         True when the worker shuts down and its grace has passed: the fold goes back unspent.
+
+    Returns
+    -------
+    bool
+        False when the runner could not begin and the fold, unspent, is for another to take.
     """
     raw_data = fold.submission.raw_data
     fold.code_digest, fold.split_digest = fold.submission.hash_files, raw_data.split_digest
@@ -91,7 +96,7 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
     except DoesNotFit as error:
         result = RunResult(Outcome.SUBMISSION_ERROR, str(error), "", "", Usage())
         _record_error(fold, result, error_code="split_error")
-        return
+        return True
     except StorageError as error:
         logger.error("fold %s: %s", fold.pk, error.message)
         return_fold(
@@ -100,8 +105,9 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
             is_failure=True,
             error_code="internal_error",
         )
-        return
+        return True
     _record(fold, raw_data, result, made, heart)
+    return result.outcome is not Outcome.NOT_STARTED
 
 
 def _run(
@@ -203,7 +209,7 @@ def _record(
         return_fold(
             fold,
             reason=f"Our fault: {result.sentence}.",
-            is_failure=True,
+            is_failure=result.outcome is not Outcome.NOT_STARTED,
             error_code=name_our_fault(result.outcome),
         )
     elif result.outcome is Outcome.TESTED:

@@ -11,7 +11,10 @@ from runapp.services.training import run_fold
 
 
 def run_next(*, worker: str, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> bool:
-    """Claim and run a split or, when none waits, a fold; False when there was nothing to do.
+    """Claim and run a split or, when none waits, a fold; False when a slot should pause.
+
+    That is when nothing waits, and when the runner could not even begin: the fold waits again,
+    and whoever rings next may find the runner in a better state.
 
     Parameters
     ----------
@@ -25,10 +28,8 @@ def run_next(*, worker: str, supervisor: Supervisor, is_leaving: Callable[[], bo
     # Splits first: they are few, and folds wait for them.
     raw_data = claim_split(worker=worker)
     if raw_data is not None:
-        run_split(raw_data=raw_data, supervisor=supervisor, is_leaving=is_leaving)
-        return True
+        return run_split(raw_data=raw_data, supervisor=supervisor, is_leaving=is_leaving)
     fold = claim_fold(worker=worker)
     if fold is not None:
-        run_fold(fold=fold, supervisor=supervisor, is_leaving=is_leaving)
-        return True
+        return run_fold(fold=fold, supervisor=supervisor, is_leaving=is_leaving)
     return False

@@ -7,19 +7,34 @@ import socket
 from django.db.models.functions import Now
 
 from runapp.models import Worker
+from runapp.runner.promises import SelfTest
+from runapp.services.fitness import read_versions
 
 
-def beat(*, name: str, slots: int) -> None:
-    """Register a worker, or say that it is still there."""
+def beat(*, name: str, slots: int, self_test: SelfTest | None = None) -> None:
+    """Register a worker, or say that it is still there.
+
+    Parameters
+    ----------
+    name : str
+        Of the worker, unlike any other's.
+    slots : int
+        How many folds it runs at once.
+    self_test : SelfTest or None, optional
+        What it found about itself; None while it does not know yet.
+    """
+    # All of it each time: the row may be another worker's of the same name, which was killed.
+    record = {
+        "slots": slots,
+        "seen_at": Now(),
+        "promises": None if self_test is None else sorted(self_test.kept),
+        "self_test": None if self_test is None else self_test.to_json(),
+        "versions": read_versions(),
+    }
     Worker.objects.update_or_create(
         name=name,
-        defaults={"slots": slots, "seen_at": Now()},
-        create_defaults={
-            "host": socket.gethostname(),
-            "slots": slots,
-            "started_at": Now(),
-            "seen_at": Now(),
-        },
+        defaults=record,
+        create_defaults={"host": socket.gethostname(), "started_at": Now(), **record},
     )
 
 

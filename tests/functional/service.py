@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 FOREIGN_VARIABLES = ("DATABASE_URL", "CELERY_BROKER_URL", "DJANGO_SETTINGS_MODULE")
+# A host that can keep less says so for its services as well.
+PROMISES = "DATARUN_REQUIRED_PROMISES"
 KEEPER = "runapp.runner.keeper"
 
 Answer = TypeVar("Answer")
@@ -237,7 +239,7 @@ def _make_environment(folder: Path, port: int, environment: Mapping[str, str]) -
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_")
+        if name == PROMISES or (name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_"))
     }
     return {
         **kept,

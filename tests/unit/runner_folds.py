@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from runapp.runner import columns, frames, keepers, splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
+from runapp.runner.host import Host, survey_host
+from runapp.runner.levels import Level
 from runapp.runner.supervisor import Supervisor
 from test_files.examples import IRIS, RANDOM_STATE
 
@@ -53,7 +56,7 @@ for name, things in (
 from runapp.runner import keeper
 keeper.WARM_MODULES = ()
 %s
-keeper.main(control_fd=int(sys.argv[2]))
+keeper.main(sys.argv[2:])
 """
 
 
@@ -73,13 +76,25 @@ class Ran:
         return self.result.output.split()
 
 
+@cache
+def plain_host() -> Host:
+    """Return what a host without any isolation and any cgroup would offer."""
+    return survey_host(best=Level.PROCESS, has_cgroups=False)
+
+
+# The best that this host offers, and nothing.
+HOSTS: dict[str, Callable[[], Host]] = {"sealed": survey_host, "plain": plain_host}
+
+
 @contextmanager
-def serving(folder: Path, *, bootstrap: str | None = None) -> Iterator[Iris]:
+def serving(
+    folder: Path, *, bootstrap: str | None = None, host: Host | None = None
+) -> Iterator[Iris]:
     """Yield a runner of folds with a warm keeper, or one that is started in another way."""
     with pytest.MonkeyPatch.context() as patch:
         if bootstrap is not None:
             patch.setattr(keepers, "_BOOTSTRAP", bootstrap)
-        iris = Iris(folder)
+        iris = Iris(folder, host)
         iris.supervisor.warm_up()
         yield iris
         iris.supervisor.close()
@@ -90,11 +105,14 @@ class Iris:
     """Runs folds on iris, one after the other, by one supervisor."""
 
     folder: Path
+    host: Host | None = None
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
         self.scratch_root = self.folder / "scratch"
-        self.supervisor = Supervisor(scratch_root=self.scratch_root)
+        self.supervisor = Supervisor(
+            scratch_root=self.scratch_root, inputs_root=self.folder, host=self.host
+        )
         self.parts = split_iris()
         for name, X in (("X_train", self.parts.X_train), ("X_test", self.parts.X_test)):
             with (self.folder / name).open("wb") as file:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runapp.runner.contract import Outcome
+from runapp.runner.promises import Promise
 from runapp.transitions import ALLOWED, State
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ API, DESIGN = PROJECT / "docs" / "api.md", PROJECT / "docs" / "design.md"
 SETTINGS = [PROJECT / "datarun" / name for name in ("settings.py", "environment.py")]
 # Outcomes that no row ever carries as its error code.
 _INTERNAL = {Outcome.TESTED, Outcome.STOPPED}
-_READERS = {"read_whole_number", "get", "str", "bool", "list", "db_url"}
+_READERS = {"read_whole_number", "get", "str", "bool", "list", "db_url", "read_promises"}
 
 
 def read_section(page: Path, heading: str) -> str:
@@ -210,6 +211,12 @@ def test_reasons_to_wait_are_those_of_the_code(page: str, heading: str) -> None:
     reasons = set().union(*(list_strings(value) for value in returned if value is not None))
 
     assert set(read_table(read_section(PROJECT / "docs" / page, heading))) == reasons
+
+
+def test_promises_are_those_of_the_code() -> None:
+    section = read_section(PROJECT / "docs" / "operations.md", "The self-test")
+
+    assert list(read_table(section)) == list(Promise)
 
 
 def test_codes_of_refusals_are_those_of_the_code() -> None:

@@ -14,19 +14,21 @@ FRAMEWORKS = {"celery", "datarun", "django", "environ", "knox", "kombu", "rest_f
 SCIENCE = {"joblib", "pandas", "scipy", "sklearn"}
 
 
-def list_loaded(module: str) -> set[str]:
+def list_loaded(module: str, *, options: str = "-sP") -> set[str]:
     """Name the top packages that importing a module loads in a fresh interpreter."""
     code = (
         f"import json, sys; sys.path.insert(0, {str(ROOT)!r}); import {module}; "
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     )
     told = subprocess.run(
-        [sys.executable, "-sP", "-c", code], cwd="/", capture_output=True, check=True
+        [sys.executable, options, "-c", code], cwd="/", capture_output=True, check=True
     )
     return set(json.loads(told.stdout))
 
 
-@pytest.mark.parametrize("module", ["supervisor", "keepers", "contract", "run", "stages"])
+@pytest.mark.parametrize(
+    "module", ["supervisor", "keepers", "contract", "run", "stages", "selftest"]
+)
 def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: str) -> None:
     loaded = list_loaded(f"runapp.runner.{module}")
 
@@ -39,3 +41,17 @@ def test_import_of_the_keeper_loads_no_framework() -> None:
 
     assert "pandas" in loaded
     assert not loaded & FRAMEWORKS
+
+
+@pytest.mark.parametrize("module", ["launch", "kernel", "levels", "places", "root"])
+def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) -> None:
+    # As it is started: without the environment's packages.
+    loaded = list_loaded(f"runapp.runner.{module}", options="-ISP")
+
+    assert loaded - sys.stdlib_module_names - {"__main__"} == {"runapp"}
+
+
+def test_import_of_the_sandbox_loads_no_science() -> None:
+    loaded = list_loaded("runapp.runner.sandbox")
+
+    assert not loaded & (FRAMEWORKS | SCIENCE)

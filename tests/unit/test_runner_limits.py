@@ -8,14 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.runner_folds import LIGHT_BOOTSTRAP, Iris, serving, write_classifier
+from tests.unit.runner_folds import HOSTS, LIGHT_BOOTSTRAP, Iris, serving, write_classifier
 
 HANG = "signal.pause()"
 
 
-@pytest.fixture(scope="module")
-def iris(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iris]:
-    with serving(tmp_path_factory.mktemp("iris"), bootstrap=LIGHT_BOOTSTRAP % "") as iris:
+@pytest.fixture(scope="module", params=HOSTS)
+def iris(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Iris]:
+    folder, host = tmp_path_factory.mktemp("iris"), HOSTS[request.param]()
+    with serving(folder, bootstrap=LIGHT_BOOTSTRAP % "", host=host) as iris:
         yield iris
 
 
@@ -39,7 +42,9 @@ def test_cpu_limit_ends_what_computes_in_several_processes(iris: Iris) -> None:
     ran = iris.run(write_classifier(fit=burn), cpu_seconds=0.5)
 
     assert ran.outcome == "cpu_limit"
-    assert ran.result.usage.train_cpu_seconds == pytest.approx(0.65, abs=0.2)
+    assert ran.result.usage.train_cpu_seconds is not None
+    # A busy machine looks later than it would.
+    assert 0.5 < ran.result.usage.train_cpu_seconds < 2
 
 
 def test_cpu_limit_counts_what_has_ended_as_an_orphan(iris: Iris) -> None:
@@ -85,7 +90,10 @@ def test_process_limit_ends_what_forks_too_much(iris: Iris) -> None:
     ran = iris.run(write_classifier(fit=bomb), processes=10, wall_seconds=20)
 
     assert ran.outcome == "submission_error"
-    assert re.fullmatch(r"process limit: 1\d processes of 10", ran.result.sentence)
+    assert re.search(
+        r"process limit: (1\d processes of 10|1 processes or threads more than the 10 allowed)",
+        ran.result.sentence,
+    )
 
 
 def test_stop_ends_the_run_at_the_next_question(iris: Iris) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from runapp.runner.contract import StageReport, Usage
-from tests.unit.runner_folds import LIGHT_BOOTSTRAP, Iris, serving, write_classifier
+from tests.unit.runner_folds import HOSTS, LIGHT_BOOTSTRAP, Iris, serving, write_classifier
 
 # The machine may be busy: what a process burns is measured by its own clock.
 BURN = """
@@ -19,9 +19,12 @@ def burn(seconds):
 MB = 2**20
 
 
-@pytest.fixture(scope="module")
-def iris(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iris]:
-    with serving(tmp_path_factory.mktemp("iris"), bootstrap=LIGHT_BOOTSTRAP % "") as iris:
+@pytest.fixture(scope="module", params=HOSTS)
+def iris(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Iris]:
+    folder, host = tmp_path_factory.mktemp("iris"), HOSTS[request.param]()
+    with serving(folder, bootstrap=LIGHT_BOOTSTRAP % "", host=host) as iris:
         yield iris
 
 

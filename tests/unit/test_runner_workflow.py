@@ -16,6 +16,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
+from threadpoolctl import threadpool_limits
 
 from runapp.runner import columns, frames
 from runapp.runner.workflow import (
@@ -188,7 +189,11 @@ def test_own_module_predicts_as_a_local_training_bit_for_bit(submission: str) ->
         folder=DIGITS.folder, files=DIGITS.files, submission_path=folder, train_is=train_is
     )
 
-    with local.importable(DIGITS.folder) as data, local.importable(folder) as package:
+    with (
+        local.importable(DIGITS.folder) as data,
+        local.importable(folder) as package,
+        threadpool_limits(limits=1),  # as in a keeper
+    ):
         kit = importlib.import_module(".specific", data)
         workflow = OwnWorkflow(module=kit, package=package, n_train=len(parts.y_train))
         workflow.load()

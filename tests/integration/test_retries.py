@@ -1,0 +1,45 @@
+"""Faults of ours: which are tried again, how often, and what that costs the fold."""
+
+from __future__ import annotations
+
+import pytest
+
+from runapp.models import SubmissionFold
+from runapp.runner.contract import Outcome
+from runapp.transitions import Phase
+from tests.factories import make_account, make_fold, make_ready_dataset, work
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def fold(db: None) -> SubmissionFold:
+    account = make_account()
+    return make_fold(account, make_ready_dataset(account))
+
+
+def test_fold_whose_child_never_began_waits_again_unspent(fold: SubmissionFold) -> None:
+    runs = [work(outcome=Outcome.NOT_STARTED) for _ in range(5)]
+
+    fold.refresh_from_db()
+    # Each time the slot pauses; it does not take the same fold again at once.
+    assert [len(supervisor.jobs) for supervisor in runs] == [1] * 5
+    assert (fold.phase, fold.failures) == (Phase.WAITING, 0)
+    work()
+    fold.refresh_from_db()
+    assert fold.state == "TESTED"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error_code"),
+    [(Outcome.LOST, "worker_lost"), (Outcome.SETUP_FAILED, "internal_error")],
+)
+def test_fold_that_fails_by_our_fault_is_tried_three_times(
+    outcome: Outcome, error_code: str, fold: SubmissionFold
+) -> None:
+    supervisor = work(outcome=outcome)
+
+    fold.refresh_from_db()
+    assert len(supervisor.jobs) == 3
+    assert (fold.state, fold.error_code) == ("ERROR", error_code)
+    assert fold.log_messages.endswith("Tried 3 times.")

@@ -5,10 +5,10 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format soak bench requirements clean
+.PHONY: help demo test serve check format soak bench bench-overhead requirements clean
 
 help: ## Show the targets.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,6 +44,10 @@ soak: $(READY) ## Run the long forms of tests and benchmarks.
 bench: $(READY) ## Print the figures of bench/.
 	$(RUN) -m bench.folds
 	$(RUN) -m bench.latency
+	$(RUN) -m bench.large
+
+bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
+	$(RUN) -m bench.overhead
 
 requirements: ## Pin every package anew (needs uv).
 	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \

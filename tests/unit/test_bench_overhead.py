@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.environments import read_requirements
-from bench.overhead import CONTENDERS, PEER_NAMES, choose, make_sample, rotate
-from bench.overhead_output import make_figures
-from bench.overhead_probe import describe_isolation, look_around, read_probe, write_probe
-from bench.overhead_report import (
+from bench.overhead.__main__ import CONTENDERS, PEER_NAMES, choose, make_sample, rotate
+from bench.overhead.environments import read_requirements
+from bench.overhead.output import make_figures
+from bench.overhead.probe import describe_isolation, look_around, read_probe, write_probe
+from bench.overhead.report import (
     Entry,
     Report,
     Sample,
@@ -31,9 +31,9 @@ from bench.overhead_report import (
     spread_ratios,
     tell_starts,
 )
-from bench.overhead_server import time_starts
-from bench.overhead_slots import name_parts
-from bench.overhead_work import Answer, Timed, Trainer, make_folds, make_short
+from bench.overhead.server import time_starts
+from bench.overhead.slots import name_parts
+from bench.overhead.work import Answer, Timed, Trainer, make_folds, make_short
 from runapp.runner.contract import Usage
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE

@@ -1,0 +1,1 @@
+"""A fold's overhead, beside other ways to train it; see `__main__.py`."""

@@ -202,8 +202,6 @@ class KeeperProcess:
                 self.release(child)  # killed by somebody while it waited; another will do
                 continue
             self._n_runs += 1
-            with contextlib.suppress(KeeperFailed):  # the run is under way, and will see it
-                self.prepare()
             return child
         raise KeeperFailed("every child that the keeper prepared died while it waited")
 

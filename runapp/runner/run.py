@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from runapp.runner.contract import Limits, Outcome, RunResult
+from runapp.runner.contract import FrameKind, Limits, Outcome, RunResult
 from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
 from runapp.runner.meter import Meter, Sample
 from runapp.runner.output import Output
@@ -288,6 +288,9 @@ class Run:
             for kind, payload in self._stages.reader.feed(piece):
                 self._check_memory()
                 self._stages.take(kind, payload)
+                if kind is FrameKind.STARTED:
+                    # Not sooner: making the next child would hold up the start of this run.
+                    self._keeper.prepare()
                 if self._stages.is_over:
                     return False  # whatever comes after the end is not read
         except ReportError as error:

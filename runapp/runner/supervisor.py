@@ -258,6 +258,7 @@ class Supervisor:
             elif self._successor is None and self._keeper.is_worn():
                 # It imports while this one goes on serving.
                 self._successor = self._start_keeper()
+            self._keeper.prepare()  # where the run has not even begun
         except KeeperFailed:
             # None to be had now: the old one is good enough for as many runs again.
             self._end_successor()

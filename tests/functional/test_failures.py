@@ -4,88 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
+from runapp.runner.cgroups import find_cgroups
+from runapp.runner.levels import Level
 from test_files import local
-from test_files.examples import DIABETES, IRIS, RANDOM_STATE, Example, list_submission_files
+from test_files.examples import IRIS, RANDOM_STATE, list_submission_files
 from tests.functional.account import (
     Account,
     Row,
     assert_same_bits,
     train_example_locally,
 )
-from tests.functional.service import PROJECT, Service, assert_shows_no_path, wait_until
+from tests.functional.service import Service, assert_shows_no_path, wait_until
+from tests.hostile_cases import (
+    CASES,
+    Bait,
+    Case,
+    find_marked_on_host,
+    laid_bait,
+    load_case,
+    split,
+)
 
-FOLDER = PROJECT / "tests" / "hostile"
-CASES = sorted(path.parent.name for path in FOLDER.glob("*/expected.json"))
-# A case that nothing else ends must not hold up the others for long.
-LIMITS = {"wall_seconds": 30}
-BATCH_SECONDS = 120.0
-SHARED_MEMORY = Path("/dev/shm")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A hostile submission and what must come of it; see `expected.json` in its folder."""
-
-    name: str
-    elements: str
-    state: str
-    error_code: str | None
-    limits: Mapping[str, float]
-    log_contains: tuple[str, ...] = ()
-    log_lacks: tuple[str, ...] = ()
-    row: Any = None  # what it predicts for every row, when it is tested
-    rows_without: str | None = None  # a class that its training rows lack
-    dead_processes: bool = False  # it prints the numbers of processes that must be dead
-
-    @property
-    def example(self) -> Example:
-        return DIABETES if self.elements == "regressor" else IRIS
-
-    @property
-    def train_is(self) -> list[int]:
-        y = _split(self.example.name).y_train
-        return np.flatnonzero(y != self.rows_without).tolist()
-
-
-def load_case(name: str) -> Case:
-    expected = json.loads((FOLDER / name / "expected.json").read_text())
-    limits = {**LIMITS, **expected.pop("limits", {})}
-    return Case(name=name, limits=limits, **expected)
-
-
-@cache
-def _split(name: str) -> local.Parts:
-    example = {"iris": IRIS, "diabetes": DIABETES}[name]
-    assert example.held_out_test is not None
-    return local.split_standard(
-        example.data_file, example.target, example.held_out_test, RANDOM_STATE
-    )
+# What the worker of the service finds, too.
+BEST = Level.ROOT if os.geteuid() == 0 else Level.USER
+HAS_GROUPS = find_cgroups().memory is not None
+BATCH_SECONDS = 300.0
+# Whichever test is the first waits for all of them.
+pytestmark = pytest.mark.timeout(BATCH_SECONDS + 60)
 
 
 @pytest.fixture(scope="module")
-def batch(account: Account) -> dict[str, Row]:
+def bait(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bait]:
+    with laid_bait(tmp_path_factory.mktemp("hostile") / "bait") as bait:
+        yield bait
+
+
+@pytest.fixture(scope="module")
+def batch(account: Account, bait: Bait) -> dict[str, Row]:
     """Every case, posted at once and finished; keyed by the case's name."""
     datasets: dict[str, int] = {}
     folds = {}
-    for case in map(load_case, CASES):
+    for case in [load_case(name, BEST, has_groups=HAS_GROUPS) for name in CASES]:
         key = json.dumps([case.elements, case.limits])
         if key not in datasets:
             datasets[key] = _post_dataset(account, case)
         folds[case.name] = account.post_fold(
             raw_data_id=datasets[key],
-            files=list_submission_files(FOLDER / case.name),
+            files=case.write_files(bait.folder.parent / case.name, bait),
             train_is=case.train_is,
         )
     rows = account.wait_for_folds(folds.values(), seconds=BATCH_SECONDS)
@@ -106,9 +80,9 @@ def _post_dataset(account: Account, case: Case) -> int:
 
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_submission_ends_as_expected(
-    name: str, batch: dict[str, Row], embedded_service: Service
+    name: str, batch: dict[str, Row], bait: Bait, embedded_service: Service
 ) -> None:
-    case, row = load_case(name), batch[name]
+    case, row = load_case(name, BEST, has_groups=HAS_GROUPS), batch[name]
 
     log = row["log_messages"]
     assert (row["state"], row["error_code"]) == (case.state, case.error_code), log
@@ -118,24 +92,15 @@ def test_hostile_submission_ends_as_expected(
     for text in case.log_lacks:
         assert text not in log
     assert_shows_no_path(log, embedded_service)
-    if case.dead_processes:
-        assert_dead(re.findall(r"process (\d+)", log))
+    assert bait.secret not in log
     if case.state == "TESTED":
         assert_constant(row, case)
     else:
         assert row["test_predictions"] is row["full_train_predictions"] is None
 
 
-def assert_dead(numbers: list[str]) -> None:
-    assert numbers, "the case printed no process numbers"
-    for number in numbers:
-        assert not psutil.pid_exists(int(number))
-        names = [path.name for path in SHARED_MEMORY.iterdir()]
-        assert [name for name in names if number in re.split("[-_]", name)] == []
-
-
 def assert_constant(row: Row, case: Case) -> None:
-    parts = _split(case.example.name)
+    parts = split(case.example.name)
     wanted = [np.array([case.row] * len(y), dtype=float) for y in (parts.y_train, parts.y_test)]
     assert_same_bits(row, (wanted[0], wanted[1]))
 
@@ -182,14 +147,17 @@ def test_honest_fold_after_the_hostile_ones_predicts_the_right_bits(
 
 
 def test_hostile_submissions_leave_no_process_and_no_file(
-    batch: dict[str, Row], embedded_service: Service
+    batch: dict[str, Row], bait: Bait, embedded_service: Service
 ) -> None:
+    wait_until(lambda: not find_marked_on_host(bait), what="nothing is left", seconds=5)
+    assert bait.find_marks() == []
     wait_until(lambda: not embedded_service.list_runs(), what="all runs are over", seconds=5)
     assert len(embedded_service.list_keepers()) == 3
-    assert list(embedded_service.scratch.iterdir()) == []
-    known = {"manage.py", "gunicorn", "celery", "runapp.runner.keeper"}
+    assert list(embedded_service.scratch.glob("*")) == []
+    known = {"manage.py", "gunicorn", "celery", "runapp.runner.launch", "runapp.runner.keeper"}
     for process in embedded_service.list_processes():
-        assert any(word in " ".join(process.cmdline()) for word in known)
+        command = " ".join(process.cmdline())
+        assert any(word in command for word in known), command
 
 
 # Labels that cannot be mistaken for anything else in a memory.
@@ -219,8 +187,7 @@ def search():
                 found |= look(read(memory, end - start))
     for name in os.listdir("/proc/self/fd"):
         if os.path.isfile(f"/proc/self/fd/{{name}}"):
-            with open(f"/proc/self/fd/{{name}}", "rb") as file:
-                found |= look(file.read())
+            found |= look(os.pread(int(name), os.fstat(int(name)).st_size, 0))
     return sorted(found)
 
 

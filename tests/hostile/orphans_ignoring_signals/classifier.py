@@ -4,13 +4,16 @@ import time
 
 import numpy as np
 
+from attempts import name_process
+
 
 class Classifier:
     def fit(self, X, y):
         for _ in range(5):
             if os.fork() == 0:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                print("process", os.getpid(), flush=True)
+                name_process()
+                print("orphan: started", flush=True)
                 time.sleep(1000)
 
     def predict_proba(self, X):

@@ -13,8 +13,6 @@ class Classifier:
         made = Parallel(n_jobs=2)(delayed(work)(number) for number in range(4))
         assert [square for square, _ in made] == [0, 1, 4, 9]
         assert os.getpid() not in {pid for _, pid in made}
-        for pid in {os.getpid(), *(pid for _, pid in made)}:
-            print("process", pid)
         big = Parallel(n_jobs=2)(delayed(np.sum)(block) for block in [np.ones(2**18)] * 2)
         assert big == [2**18] * 2
 

@@ -64,6 +64,7 @@ nobody() {
     # --init-groups and the rest: no group, no capability, now or by any program.
     env -i PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 HOME=/mnt/own/home \
         TMPDIR="${TMPDIR_OF_TESTS:-/mnt/own/tmp}" PYTHONDONTWRITEBYTECODE=1 \
+        HYPOTHESIS_STORAGE_DIRECTORY=/mnt/own/tmp/hypothesis \
         setpriv --reuid "$USER_NAME" --regid "$USER_NAME" --clear-groups \
         --bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs -- "$@"
 }
@@ -74,6 +75,7 @@ nobody unshare --user --map-root-user --mount true ||
     fail "an ordinary user may not make a user namespace on this host; these tests are for those"
 
 if [ $# = 0 ]; then
-    set -- tests/hostile tests/unit/test_runner_*.py
+    set -- tests/hostile tests/unit/test_runner_{forgery,honesty,isolation,keeper,keeper_talk}.py \
+        tests/unit/test_runner_{limits,meter,sandbox,sandbox_runs,selftest,supervisor,worker_end}.py
 fi
 nobody .venv/bin/python -m pytest -p no:cacheprovider "$@"

@@ -231,6 +231,7 @@ def _warm_up(seal: Seal) -> None:
     # What is frozen is never traversed, so the children's collections do not copy its pages.
     gc.collect()
     gc.freeze()
+    kernel.collapse_memory()
 
 
 def _hide_project(seal: Seal) -> None:

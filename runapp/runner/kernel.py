@@ -46,6 +46,10 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION = 0x2008_0522
 _MOST_CAPABILITIES = 64
 
+# madvise(2); the size is that of both machines with pages of 4 kB.
+_MADV_COLLAPSE = 25
+_HUGE_PAGE = 2 * 2**20
+
 # pivot_root(2) has no wrapper in the C library.
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "arm64": 41}
 
@@ -110,6 +114,25 @@ def stay_readable() -> None:
 def forbid_new_privileges() -> None:
     """Make set-uid programs and file capabilities give nothing any more."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def collapse_memory() -> None:
+    """Put this process's private memory on huge pages where it can be, which a fork copies faster.
+
+    Notes
+    -----
+    madvise(2), MADV_COLLAPSE, since Linux 6.1; an older kernel changes nothing. A child that writes
+    to such a page gets a copy of 4 kB of it alone.
+    """
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
+        fields = [line.split() for line in file]
+    for field in fields:
+        if field[1] != "rw-p" or any("/" in word for word in field[5:]):
+            continue
+        start, end = (int(word, 16) for word in field[0].split("-"))
+        start = -(-start // _HUGE_PAGE) * _HUGE_PAGE
+        for page in range(start, end - _HUGE_PAGE + 1, _HUGE_PAGE):
+            _libc.madvise(ctypes.c_void_p(page), ctypes.c_size_t(_HUGE_PAGE), _MADV_COLLAPSE)
 
 
 def drop_bounding_set() -> None:

@@ -64,7 +64,7 @@ _ALLOWED = _list_names(
     getpgid getpgrp getpid getppid getpriority getresgid getresuid getrlimit getrusage getsid
     gettid getuid ioprio_get pidfd_open restart_syscall rseq sched_get_priority_max
     sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler
-    sched_rr_get_interval sched_setaffinity sched_yield set_robust_list set_tid_address setpgid
+    sched_rr_get_interval sched_yield set_robust_list set_tid_address setpgid
     setrlimit setsid sysinfo times uname wait4 waitid
     """,
     # Waiting, clocks and signals received.
@@ -312,8 +312,11 @@ def _list_process_rules(policy: Policy) -> _Rules:
     self_only = (_Test(0, (0,)),)
     limited = ("migrate_pages", "move_pages", "prlimit64")
     scheduled = ("sched_setattr", "sched_setparam", "sched_setscheduler")
+    # Others than the caller are there only where it has no PID namespace of its own.
+    pids = () if policy.signals_only_to is None else (0, policy.signals_only_to)
     return {
         **dict.fromkeys((*limited, *scheduled), self_only),
+        "sched_setaffinity": (_Test(0, pids),) if pids else (),
         "setpriority": (_Test(0, (0,)), _Test(1, (0,))),
         "ioprio_set": (_Test(0, (_IOPRIO_WHO_PROCESS,)), _Test(1, (0,))),
         "personality": (_Test(0, (_QUERY,)),),

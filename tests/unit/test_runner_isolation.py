@@ -227,8 +227,9 @@ def test_scratch_folder_is_removed_although_there_writes(name: str, plain_iris: 
 
 
 def test_removal_does_not_follow_links(plain_iris: Iris, tmp_path: Path) -> None:
-    (tmp_path / "precious").mkdir(mode=0o500)
+    (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("kept")
+    (tmp_path / "precious").chmod(0o500)
 
     ran = plain_iris.run(
         write_classifier(

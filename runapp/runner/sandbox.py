@@ -66,9 +66,7 @@ def become_nobody(*, seal: Seal, limits: Limits) -> None:
     if seal.level is Level.PROCESS:
         return
     if seal.level.has_namespaces:
-        # It is memory, and where no cgroup counts that, nothing else would bound it.
-        scratch_mb = min(limits.scratch_mb, limits.memory_mb)
-        size = f"size={int(scratch_mb * 1024)}k,nr_inodes={_MOST_FILES}"
+        size = f"size={int(limits.scratch_mb * 1024)}k,nr_inodes={_MOST_FILES}"
         kernel.mount("fold", FOLD, flags=kernel.MS_REMOUNT | _FLAGS, data=size)
     kernel.drop_bounding_set()
     if seal.uid is not None:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from itertools import count
 from pathlib import Path
 
+from runapp.runner.places import unescape
+
 # The worker lives here, by being moved or by systemd's DelegateSubgroup=, so that the v2 group
 # above has no processes of its own and may have children with limits.
 LEAF = "datarun-worker"
@@ -195,12 +197,8 @@ def _read_mounts(path: Path) -> Iterator[_Mount]:
         left, _, right = line.partition(" - ")
         kind, *_, options = right.split(" ")
         if kind in _VERSIONS:
-            root, folder = map(_unescape, left.split(" ")[3:5])
+            root, folder = map(unescape, left.split(" ")[3:5])
             yield _Mount(_VERSIONS[kind], frozenset(options.split(",")), root, Path(folder))
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _read_groups(path: Path) -> dict[str, str]:

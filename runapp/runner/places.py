@@ -2,13 +2,14 @@
 
 Inside, every path is the same on every host: the Python environment lies in `/env`, its base
 interpreter in `/python` (or in `/usr`, which is shown as it is), and a run works in `/fold`. So a
-run works wherever the project and its environment lie, and tells nobody where that is.
+run works wherever the project and its environment lie, and its own paths do not tell where that is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import sysconfig
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ FOLD = "/fold"
 WORK = f"{FOLD}/work"
 TMP = f"{FOLD}/tmp"  # noqa: S108 (inside, and of the run alone)
 SHM = f"{FOLD}/shm"
+# The devices that a run may use, below `/dev`.
+DEVICES = ("null", "zero", "full", "random", "urandom")
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -113,6 +116,11 @@ def find_places(*, hidden: tuple[Path, ...], inputs: Path | None) -> Places:
 def is_below(path: str, folder: str) -> bool:
     """Tell whether a path is a folder or lies in it."""
     return os.path.commonpath([path, folder]) == folder
+
+
+def unescape(path: str) -> str:
+    """Return a path of mountinfo as it is: proc(5), white space and backslashes are octal there."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def _sees_system_site() -> bool:

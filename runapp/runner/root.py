@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runapp.runner import kernel
-from runapp.runner.places import BASE, ENV, FOLD, RUNNER, SHM, TMP, Places, is_below
+from runapp.runner.places import (
+    BASE,
+    DEVICES,
+    ENV,
+    FOLD,
+    RUNNER,
+    SHM,
+    TMP,
+    Places,
+    is_below,
+    unescape,
+)
 
 # Any folder that every Linux has: the mount over it is ours alone.
 _BUILDING_SITE = "/tmp"  # noqa: S108
@@ -21,7 +32,6 @@ _BUILDING_SITE = "/tmp"  # noqa: S108
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # The dynamic linker's cache, what Debian's packages of BLAS are linked by, and the time zone.
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone")
-_DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {
     "dev/fd": "/proc/self/fd",
     "dev/stdin": "/proc/self/fd/0",
@@ -110,7 +120,7 @@ def _list_shown(places: Places) -> Iterator[tuple[str, str | None]]:
     for name in _ETC:
         if os.path.exists(f"/etc/{name}"):
             yield f"etc/{name}", os.path.realpath(f"/etc/{name}")
-    for name in _DEVICES:
+    for name in DEVICES:
         yield f"dev/{name}", f"/dev/{name}"
     if not places.is_base_shown:
         yield BASE[1:], places.base_prefix
@@ -161,14 +171,8 @@ def _list_mounts(folder: str) -> list[tuple[str, list[str]]]:
     """Return the mounts at a path and below it, with their options: proc(5), mountinfo."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         fields = [line.split() for line in file]
-    mounts = [(_unescape(entry[4]), set(entry[5].split(","))) for entry in fields]
+    mounts = [(unescape(entry[4]), set(entry[5].split(","))) for entry in fields]
     return [(path, sorted(options)) for path, options in mounts if is_below(path, folder)]
-
-
-def _unescape(path: str) -> str:
-    for character in " \t\n\\":
-        path = path.replace(f"\\{ord(character):03o}", character)
-    return path
 
 
 def _hide(target: str) -> None:

@@ -1,8 +1,8 @@
 """What a child gives up before it runs participant code, step by step.
 
-`prepare` takes the steps that do not depend on the run, while the child waits as a spare; `enter`
-takes the others. The order matters: what needs a capability comes before it is dropped, and the
-filter of system calls comes last.
+`prepare` takes the steps that do not depend on the run, while the child waits as a spare. When the
+run comes, `become_nobody` takes those that need a capability and drops them, and `enter` closes the
+rest; the filter of system calls comes last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from runapp.runner import kernel, landlock, seccomp
 from runapp.runner.contract import Limits
 from runapp.runner.levels import Level, Seal
-from runapp.runner.places import FOLD, SHM, TMP, WORK
+from runapp.runner.places import DEVICES, FOLD, SHM, TMP, WORK
 
 # A submission's open files: enough for joblib, too few to fill the kernel's tables.
 _MOST_DESCRIPTORS = 1024
@@ -25,7 +25,6 @@ _MOST_FILES = 65_536
 # Above the limit that the worker watches, as the net under it: setrlimit(2), RLIMIT_CPU.
 _CPU_GRACE_SECONDS = 2
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
-_DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
 def prepare(*, seal: Seal, groups: Iterable[int]) -> None:
@@ -169,7 +168,7 @@ def _read_data_bytes() -> int:
 
 
 def _restrict_paths(seal: Seal, *, scratch: str) -> None:
-    devices = [f"/dev/{name}" for name in _DEVICES]
+    devices = [f"/dev/{name}" for name in DEVICES]
     if seal.level.has_namespaces:
         # The second wall: the root holds nothing foreign and is read-only.
         landlock.restrict(readable=["/"], writable=[FOLD], devices=devices)

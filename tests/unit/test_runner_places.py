@@ -11,7 +11,7 @@ import pytest
 
 from runapp.runner import host, root
 from runapp.runner.levels import Level, Seal
-from runapp.runner.places import Places, find_places, is_below
+from runapp.runner.places import Places, find_places, is_below, unescape
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,8 +182,8 @@ def test_runner_is_never_masked() -> None:
 
 
 def test_mount_points_are_read_as_they_are_called() -> None:
-    assert root._unescape(r"/a\040b\011c\012d\134e") == "/a b\tc\nd\\e"
-    assert root._unescape(r"/a\134040b") == r"/a\040b"
+    assert unescape(r"/a\040b\011c\012d\134e") == "/a b\tc\nd\\e"
+    assert unescape(r"/a\134040b") == r"/a\040b"
 
 
 def test_claimed_users_differ_until_they_are_released() -> None:

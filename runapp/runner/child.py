@@ -67,6 +67,13 @@ class Place:
     scratch: str
 
 
+@dataclass
+class Stage:
+    """How far a run has come."""
+
+    is_before_fit: bool = True
+
+
 @dataclass(frozen=True)
 class Channel:
     """The socket to the supervisor: frames out, leave to go on and one descriptor in."""
@@ -124,10 +131,13 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> 
         os.close(x_train_fd)
     _enter(place, job.limits, memory_bytes=job.limits.memory_bytes + job.test_bytes)
 
+    stage = Stage()
+
     def train_and_test() -> None:
         workflow = _make_workflow(job, scratch=scratch)
         X = X_train if X_train is not None else _unpickle(x_train_fd)
         workflow.load()
+        stage.is_before_fit = False
         workflow.fit(X, y, job.train_is)
         channel.send(FrameKind.FITTED)
         channel.wait_for_leave()
@@ -138,7 +148,7 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> 
         _send_predictions(channel, FrameKind.TEST_PREDICTIONS, workflow, X_test, job.n_test)
 
     _start(channel)
-    _run_and_stay(train_and_test, channel=channel, scratch=scratch)
+    _run_and_stay(train_and_test, channel=channel, scratch=scratch, stage=stage)
 
 
 def run_split(
@@ -173,7 +183,7 @@ def run_split(
         channel.send(FrameKind.SPLIT)
 
     _start(channel)
-    _run_and_stay(split, channel=channel, scratch=scratch)
+    _run_and_stay(split, channel=channel, scratch=scratch, stage=Stage())
 
 
 def _copy_files(folder: Path, file_fds: Mapping[str, int]) -> None:
@@ -294,12 +304,14 @@ def _read_private_bytes() -> int:
     return sum(sizes.values())
 
 
-def _run_and_stay(work: Callable[[], None], *, channel: Channel, scratch: str) -> NoReturn:
+def _run_and_stay(
+    work: Callable[[], None], *, channel: Channel, scratch: str, stage: Stage
+) -> NoReturn:
     try:
         try:
             work()
         except BaseException as error:
-            failure = pack_failure(error, scratch=scratch)
+            failure = pack_failure(error, scratch=scratch, is_before_fit=stage.is_before_fit)
             _flush_output()
             channel.send(FrameKind.FAILED, failure)
             # Within the handler: what the traceback holds is still in memory.

@@ -251,6 +251,9 @@ class RunResult:
         The submission's own traceback, as it told it.
     output : str
         What the submission printed, head and tail.
+    is_before_fit : bool, optional
+        Whether the submission told of a failure before its `fit` was called: any fold of the
+        same code would fail like that.
     """
 
     outcome: Outcome
@@ -258,6 +261,7 @@ class RunResult:
     traceback: str
     output: str
     usage: Usage
+    is_before_fit: bool = False
 
 
 @dataclass(frozen=True)

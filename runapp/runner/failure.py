@@ -25,8 +25,8 @@ _RUNNER = str(Path(__file__).parent)
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 
-def pack_failure(error: BaseException, *, scratch: str) -> bytes:
-    """Describe a failure as JSON: `outcome`, `sentence`, `traceback`.
+def pack_failure(error: BaseException, *, scratch: str, is_before_fit: bool = False) -> bytes:
+    """Describe a failure as JSON: `outcome`, `sentence`, `traceback`, `is_before_fit`.
 
     Parameters
     ----------
@@ -34,13 +34,20 @@ def pack_failure(error: BaseException, *, scratch: str) -> bytes:
         What the submission, or the organiser's module, raised.
     scratch : str
         The working directory of the run; paths below it are told relative to it.
+    is_before_fit : bool, optional
+        Whether the submission's `fit` had not been called yet.
     """
     try:
         sentence, text = _describe(error, scratch=scratch)
     except Exception:
         # An exception's own __str__ or __repr__ is participant code and may raise.
         sentence, text = f"{type(error).__name__} was raised", ""
-    report = {"outcome": _name_outcome(error), "sentence": sentence, "traceback": text}
+    report = {
+        "outcome": _name_outcome(error),
+        "sentence": sentence,
+        "traceback": text,
+        "is_before_fit": is_before_fit,
+    }
     return json.dumps(report, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 

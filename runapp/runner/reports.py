@@ -47,6 +47,7 @@ class Failure:
     outcome: Outcome
     sentence: str
     traceback: str
+    is_before_fit: bool = False
 
 
 class FrameReader:
@@ -228,11 +229,12 @@ def read_failure(payload: bytes) -> Failure:
         content = json.loads(payload)
         outcome = Outcome(content["outcome"])
         sentence, traceback = str(content["sentence"]), str(content["traceback"])
+        is_before_fit = content.get("is_before_fit") is True
     except (ValueError, KeyError, TypeError, RecursionError):
         return Failure(Outcome.SUBMISSION_ERROR, "the report is not one that datarun writes", "")
     if outcome not in _TELLABLE:
         outcome = Outcome.SUBMISSION_ERROR
-    return Failure(outcome, _clean(sentence), _clean(traceback))
+    return Failure(outcome, _clean(sentence), _clean(traceback), is_before_fit)
 
 
 def _clean(text: str) -> str:

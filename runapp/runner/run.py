@@ -194,7 +194,12 @@ class Run:
         """
         outcome, sentence, traceback = self._judge()
         output = hide_paths(self._output.read(), scratch=self._scratch)
-        return RunResult(outcome, sentence, traceback, output, self._stages.usage)
+        is_before_fit = (
+            self._stages.failure is not None
+            and outcome is self._stages.failure.outcome
+            and self._stages.failure.is_before_fit
+        )
+        return RunResult(outcome, sentence, traceback, output, self._stages.usage, is_before_fit)
 
     def _judge(self) -> tuple[Outcome, str, str]:
         if not self._stages.has_started:

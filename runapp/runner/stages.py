@@ -29,6 +29,7 @@ from runapp.runner.reports import (
 )
 
 OnStage = Callable[[StageReport], None]
+OnStart = Callable[[], None]
 # Lets the child go on, with the files that its next stage needs.
 GiveLeave = Callable[..., None]
 
@@ -121,6 +122,8 @@ class FoldStages(Stages):
         The stored X of the test part, handed over once the train part is predicted.
     on_stage : callable
         Told of every stage while the child goes on with the next.
+    on_start : callable
+        Told when the submission's code has begun to run.
     """
 
     order = (
@@ -130,12 +133,15 @@ class FoldStages(Stages):
         FrameKind.TEST_PREDICTIONS,
     )
 
-    def __init__(self, *, job: FoldJob, x_test: BinaryIO, on_stage: OnStage) -> None:
+    def __init__(
+        self, *, job: FoldJob, x_test: BinaryIO, on_stage: OnStage, on_start: OnStart
+    ) -> None:
         super().__init__()
         self.reader = FrameReader(max_predictions_bytes=job.max_predictions_bytes)
         self._job = job
         self._x_test = x_test
         self._on_stage = on_stage
+        self._on_start = on_start
         self._stage_started_at = 0.0
         self._cpu_before_test = 0.0
 
@@ -160,6 +166,7 @@ class FoldStages(Stages):
     def _start(self, payload: bytes) -> None:
         super()._start(payload)
         self._stage_started_at = self.started_at
+        self._on_start()
 
     def _pass(self, kind: FrameKind, payload: bytes) -> None:
         predictions = None

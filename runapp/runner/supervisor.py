@@ -28,7 +28,7 @@ from runapp.runner.places import WORK, find_places
 from runapp.runner.reports import Sink
 from runapp.runner.run import STOP_CHECK_SECONDS, Request, Run, ShouldStop
 from runapp.runner.scratch import open_scratch, sweep_scratch
-from runapp.runner.stages import FoldStages, OnStage, SplitStages, Stages
+from runapp.runner.stages import FoldStages, OnStage, OnStart, SplitStages, Stages
 
 
 class _Stopped(Exception):
@@ -125,6 +125,7 @@ class Supervisor:
         x_test: BinaryIO,
         on_stage: OnStage,
         should_stop: ShouldStop,
+        on_start: OnStart = lambda: None,
     ) -> RunResult:
         """Train and test one fold.
 
@@ -140,6 +141,9 @@ class Supervisor:
             raises ends the run and is raised to the caller.
         should_stop : callable
             Asked about once a second; true ends the run.
+        on_start : callable, optional
+            Told when the submission's code has begun to run: until then a fault is ours alone.
+            What it raises ends the run and is raised to the caller.
 
         Returns
         -------
@@ -154,7 +158,7 @@ class Supervisor:
                 scratch=scratch,
                 limits=job.limits,
             )
-            stages = FoldStages(job=job, x_test=x_test, on_stage=on_stage)
+            stages = FoldStages(job=job, x_test=x_test, on_stage=on_stage, on_start=on_start)
             return self._run(request=request, stages=stages, should_stop=should_stop)
 
     def run_split(

@@ -124,6 +124,7 @@ class Iris:
         *,
         on_stage: Callable[[StageReport], object] = lambda report: None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_start: Callable[[], None] = lambda: None,
         **names: Any,
     ) -> Ran:
         """Run a classifier's code, or files; `names` as `make_job` takes them."""
@@ -139,7 +140,12 @@ class Iris:
             (self.folder / "X_test").open("rb") as x_test,
         ):
             result = self.supervisor.run_fold(
-                job=job, x_train=x_train, x_test=x_test, on_stage=keep, should_stop=should_stop
+                job=job,
+                x_train=x_train,
+                x_test=x_test,
+                on_stage=keep,
+                should_stop=should_stop,
+                on_start=on_start,
             )
         return Ran(result, reports)
 

@@ -279,10 +279,13 @@ def tell(**content: Any) -> bytes:
     return json.dumps({**told, **content}).encode()
 
 
-def test_read_failure_gives_back_what_was_packed() -> None:
-    failure = read_failure(pack_failure(ValueError("what"), scratch="/nowhere"))
+@pytest.mark.parametrize("is_before_fit", [False, True])
+def test_read_failure_gives_back_what_was_packed(is_before_fit: bool) -> None:
+    packed = pack_failure(ValueError("what"), scratch="/nowhere", is_before_fit=is_before_fit)
+    failure = read_failure(packed)
 
     assert failure.outcome is Outcome.SUBMISSION_ERROR
+    assert failure.is_before_fit is is_before_fit
     assert failure.sentence == "ValueError: what"
     assert "ValueError: what" in failure.traceback
 

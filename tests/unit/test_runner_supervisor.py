@@ -196,6 +196,30 @@ def test_failing_submission_is_told_its_error(name: str, iris: Iris) -> None:
     assert "runapp" not in told
 
 
+@pytest.mark.parametrize(
+    ("code", "is_before_fit"),
+    [
+        (write_classifier(top="raise RuntimeError"), True),
+        ("class Classifier:\n    def fit(self:\n", True),
+        ("import numpy", True),
+        ("class Classifier:\n    def __init__(self):\n        raise RuntimeError", True),
+        (write_classifier(fit="raise RuntimeError"), False),
+        (write_classifier(predict="raise RuntimeError"), False),
+        (write_classifier(predict="return None"), False),
+    ],
+)
+def test_failure_tells_whether_fit_was_called(code: str, is_before_fit: bool, iris: Iris) -> None:
+    assert iris.run(code).result.is_before_fit is is_before_fit
+
+
+def test_fold_tells_its_caller_once_that_its_code_runs(iris: Iris) -> None:
+    calls: list[str] = []
+
+    iris.run(FOREST, on_start=lambda: calls.append("start"), on_stage=lambda _: calls.append("on"))
+
+    assert calls == ["start", "on", "on", "on"]
+
+
 def test_crash_is_told_by_its_signal(iris: Iris) -> None:
     ran = iris.run(write_classifier(top="import ctypes", fit="ctypes.string_at(0)"))
 

@@ -150,6 +150,8 @@ INLINE_PREDICTIONS_BYTES = 64 * 1024
 LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)
 HEARTBEAT_SECONDS = read_whole_number("DATARUN_HEARTBEAT_SECONDS", 5, least=1)
 MAX_ATTEMPTS = read_whole_number("DATARUN_MAX_ATTEMPTS", 3, least=1)
+# The most folds of one account that run at once; 0 is no cap.
+ACCOUNT_CAP = read_whole_number("DATARUN_ACCOUNT_CAP", 0)
 SHUTDOWN_GRACE_SECONDS = read_whole_number("DATARUN_SHUTDOWN_GRACE_SECONDS", 10)
 
 # What a worker must keep, as its self-test finds, before it takes any work.

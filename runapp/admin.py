@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from runapp.models import FoldAttempt, RawData, Submission, SubmissionFold, Worker
+from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -54,9 +54,20 @@ class SubmissionFoldAdmin(ReadOnlyAdmin):
     exclude = ("train_is", "test_is")
 
 
+@admin.register(FairShare)
+class FairShareAdmin(ReadOnlyAdmin):
+    list_display = ("owner", "seconds", "expected_seconds", "cap", "counted_at")
+    search_fields = ("owner__username",)
+    list_select_related = ("owner",)
+    readonly_fields = ("owner", "seconds", "expected_seconds", "counted_at")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("runapp.change_fairshare"))
+
+
 @admin.register(FoldAttempt)
 class FoldAttemptAdmin(ReadOnlyAdmin):
-    list_display = ("id", "fold", "number", "worker", "outcome", "ended_at")
+    list_display = ("id", "fold", "number", "worker", "outcome", "refused", "ended_at")
     list_select_related = ("fold",)
 
 

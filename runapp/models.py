@@ -55,6 +55,11 @@ class RawData(models.Model):
     workflow_elements = models.CharField(max_length=200)
     files = models.JSONField(help_text="File name -> SHA-256 digest.")
     limits = models.JSONField(default=dict, help_text="Limits that differ from the defaults.")
+    paused = models.BooleanField(default=False, help_text="Its waiting folds stay where they are.")
+    fail_fast = models.BooleanField(
+        default=False,
+        help_text="A fold that fails before `fit` ends the waiting folds of the same code.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     state = models.CharField(max_length=9, choices=State, default=State.NEW)
@@ -124,6 +129,7 @@ class Submission(models.Model):
     databoard_s_id = models.BigIntegerField(null=True)
     files = models.JSONField(help_text="File name -> SHA-256 digest.")
     hash_files = models.CharField(max_length=64)
+    n_posted = models.PositiveIntegerField(default=0, help_text="Folds ever posted for it.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = OwnedQuerySet.as_manager()
@@ -153,17 +159,25 @@ class SubmissionFold(models.Model):
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folds")
     submission = models.ForeignKey(Submission, models.CASCADE, related_name="folds")
+    # The submission's own, again: the queue is ordered by it.
+    raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="folds")
     databoard_sf_id = models.BigIntegerField(null=True)
     # zlib-compressed little-endian int64, the wire form less its base64.
     train_is = models.BinaryField()
     test_is = models.BinaryField()
     priority = models.CharField(max_length=1, choices=Priority, default=Priority.LOW)
+    rank = models.PositiveIntegerField(default=0, help_text="Its number within its submission.")
 
     phase = models.CharField(max_length=7, choices=_choices(Phase), default=Phase.WAITING)
     attempt = models.PositiveIntegerField(default=0, help_text="Fences off late results.")
     failures = models.PositiveIntegerField(default=0, help_text="Attempts lost by our own fault.")
+    false_starts = models.PositiveIntegerField(
+        default=0, help_text="Claims whose worker was lost before the code had begun."
+    )
+    charged_seconds = models.FloatField(
+        default=0, help_text="What the claim has put on its account's share."
+    )
     worker = models.CharField(max_length=255, default="")
-    claim_token = models.CharField(max_length=32, default="")
     lease_expires_at = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True)
@@ -192,18 +206,18 @@ class SubmissionFold(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["priority", "queued_at", "id"],
-                name="fold_waiting",
+                # One probe finds the first fold of an account on a dataset (services/queue.py).
+                fields=["priority", "owner", "raw_data", "rank", "id"],
+                name="fold_queue",
                 condition=Q(phase="waiting"),
             ),
             models.Index(
-                fields=["lease_expires_at"], name="fold_lease", condition=Q(phase="running")
+                fields=["lease_expires_at", "owner"],
+                name="fold_running",
+                condition=Q(phase="running"),
             ),
             models.Index(
                 fields=["owner", "id"], name="fold_new", condition=Q(new=True, state="TESTED")
-            ),
-            models.Index(
-                fields=["claim_token"], name="fold_claim_token", condition=~Q(claim_token="")
             ),
         ]
 
@@ -211,15 +225,43 @@ class SubmissionFold(models.Model):
         return f"fold {self.databoard_sf_id}"
 
 
+class FairShare(models.Model):
+    """What an account has lately used of the slots; who has used least comes first."""
+
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="fair_share"
+    )
+    seconds = models.FloatField(default=0, help_text="Recent running time; halved every hour.")
+    counted_at = models.DateTimeField(help_text="Until when the running time has been decayed.")
+    expected_seconds = models.FloatField(help_text="How long its folds have lately taken.")
+    cap = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Most folds that run at once; empty for the setting's."
+    )
+
+    def __str__(self) -> str:
+        return f"share of {self.owner_id}"
+
+
 class FoldAttempt(models.Model):
-    """What became of one attempt at a fold; kept when the fold is run again."""
+    """What became of one attempt at a fold; kept when the fold is run again.
+
+    The row is made when the submission's code begins to run; a claim that never came so far
+    leaves none.
+    """
 
     fold = models.ForeignKey(SubmissionFold, models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     worker = models.CharField(max_length=255)
-    started_at = models.DateTimeField(null=True)
-    ended_at = models.DateTimeField()
-    outcome = models.CharField(max_length=20, help_text="tested, an error code, or why it ended.")
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    outcome = models.CharField(
+        max_length=20,
+        default="",
+        help_text="tested, an error code, or why it ended; empty while it runs.",
+    )
+    refused = models.PositiveIntegerField(
+        default=0, help_text="Writes that came when the fold was no longer this attempt's."
+    )
     usage = models.JSONField(default=dict)
     code_digest = models.CharField(max_length=64, default="")
     split_digest = models.CharField(max_length=64, default="")

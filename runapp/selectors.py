@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Model, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, F, Model, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
 
 from runapp.exceptions import Conflict, InvalidInput, NotFound
 from runapp.models import RawData, Submission, SubmissionFold, Worker
+from runapp.queue import get_cap
 from runapp.transitions import Phase
 
 # A worker that has not been heard of for this long is not counted as live.
@@ -96,22 +98,39 @@ def get_fold(*, account: User, databoard_sf_id: int, owner: User | None = None) 
 
 
 def make_waiting_explainer() -> Callable[[SubmissionFold], str | None]:
-    """Return a function that tells why a fold waits; the workers are looked up once."""
-    known: list[list[bool]] = []
+    """Return a function that tells why a fold waits; what all folds share is looked up once."""
+    look_up_workers = cache(lambda: [_may_work(kept) for kept in list_promises()])
+    look_up_full = cache(list_full_accounts)
 
     def explain(fold: SubmissionFold) -> str | None:
         if fold.phase != Phase.WAITING:
             return None
-        if fold.submission.raw_data.state != RawData.State.READY:
+        raw_data = fold.submission.raw_data
+        if raw_data.state != RawData.State.READY:
             return "raw_data_not_split"
-        if not known:
-            promises = list_live_workers().values_list("promises", flat=True)
-            known.append([_may_work(kept) for kept in promises])
-        if not known[0]:
+        if raw_data.paused:
+            return "paused"
+        if not look_up_workers():
             return "no_live_worker"
-        return "behind_others" if any(known[0]) else "no_fit_worker"
+        if not any(look_up_workers()):
+            return "no_fit_worker"
+        return "account_cap" if fold.owner_id in look_up_full() else "behind_others"
 
     return explain
+
+
+def list_promises() -> list[list[str] | None]:
+    """Return what each live worker keeps, None for one that does not know yet."""
+    return list(list_live_workers().values_list("promises", flat=True))
+
+
+def list_full_accounts() -> frozenset[int]:
+    """Return the keys of the accounts that may not run one fold more."""
+    running = Count("folds", filter=Q(folds__phase=Phase.RUNNING))
+    cap = Coalesce("fair_share__cap", get_cap())
+    busy = User.objects.filter(folds__phase=Phase.RUNNING)
+    full = busy.annotate(n=running, most=cap).filter(n__gte=F("most"))
+    return frozenset(full.values_list("pk", flat=True))
 
 
 def list_live_workers() -> QuerySet[Worker]:

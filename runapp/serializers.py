@@ -17,6 +17,7 @@ from runapp.fields import (
     make_priority_field,
 )
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
+from runapp.position import find_position
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.predictions import read_predictions
 from runapp.services.submissions import Force
@@ -34,6 +35,7 @@ class RawDataInput(serializers.Serializer[Any]):
     workflow_elements = serializers.CharField(max_length=200)
     files = FilesField(max_bytes="MAX_INFLATED_BYTES")
     limits = LimitsField(required=False)
+    fail_fast = serializers.BooleanField(default=False)
 
     def validate_workflow_elements(self, text: str) -> str:
         elements = [element.strip() for element in text.split(",")]
@@ -69,10 +71,19 @@ def check_elements(elements: list[str]) -> None:
         raise serializers.ValidationError({"workflow_elements": problem}, code="contradictory")
 
 
-class LimitsInput(serializers.Serializer[Any]):
-    """New limits of a dataset."""
+class RawDataChanges(serializers.Serializer[Any]):
+    """What may change of a dataset, any of it."""
 
-    limits = LimitsField()
+    limits = LimitsField(required=False)
+    paused = serializers.BooleanField(required=False)
+    fail_fast = serializers.BooleanField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError(
+                {"limits": "Name at least one of limits, paused and fail_fast."}, code="required"
+            )
+        return attrs
 
 
 class SplitInput(serializers.Serializer[Any]):
@@ -177,6 +188,8 @@ class RawDataSerializer(OwnedSerializer):
             "n_train",
             "n_test",
             "limits",
+            "paused",
+            "fail_fast",
             "created_at",
         )
 
@@ -264,6 +277,20 @@ class SubmissionFoldSerializer(PredictionsMixin, OwnedSerializer):
         explain = self.context["explain_waiting"]
         reason: str | None = explain(fold)
         return reason
+
+
+class SubmissionFoldDetailSerializer(SubmissionFoldSerializer):
+    """A fold with all its attributes and its place in the queue."""
+
+    def to_representation(self, instance: SubmissionFold) -> dict[str, Any]:
+        row = super().to_representation(instance)
+        position = find_position(instance)
+        starts_at = position.starts_at if position else None
+        row["queue_position"] = position.number if position else None
+        row["estimated_start"] = (
+            None if starts_at is None else serializers.DateTimeField().to_representation(starts_at)
+        )
+        return row
 
 
 def _show_packed(packed: bytes | memoryview) -> str:

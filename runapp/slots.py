@@ -18,7 +18,7 @@ from typing import Any
 
 from celery import current_app, signals
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from runapp import dispatch
 from runapp.models import SubmissionFold
@@ -26,7 +26,7 @@ from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
-from runapp.services.claims import count_claimable, reap_expired
+from runapp.services.claims import count_work, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,
     is_fit,
@@ -34,6 +34,9 @@ from runapp.services.fitness import (
     report_fitness,
     warn_if_lowered,
 )
+from runapp.services.heartbeat import ThreadedHeartbeat
+from runapp.services.patience import forget_broken_connections
+from runapp.services.shares import decay_shares
 from runapp.services.work import run_next
 from runapp.transitions import Phase
 
@@ -41,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 5.0
+SECOND_WISH_SECONDS = 1.0
 
 
 class Farewell:
@@ -54,11 +58,20 @@ class Farewell:
     def __init__(self) -> None:
         # Anonymous and shared, mmap(2): made before the pool forks, seen by every slot.
         self._memory = mmap.mmap(-1, self._MOMENT.size)
+        self._announced_at = 0.0
 
     def announce(self, *, grace_seconds: float) -> None:
-        """Let slots finish what they run, for so long; a second call means now."""
-        grace = 0.0 if self.is_announced() else grace_seconds
-        self._MOMENT.pack_into(self._memory, 0, time.monotonic() + grace)
+        """Let slots finish what they run, for so long; a second call, later, means now.
+
+        One that comes within a second is the same wish: a terminal's Ctrl-C and the supervisor's
+        SIGTERM arrive together.
+        """
+        now = time.monotonic()
+        if not self.is_announced():
+            self._MOMENT.pack_into(self._memory, 0, now + grace_seconds)
+            self._announced_at = now
+        elif now - self._announced_at > SECOND_WISH_SECONDS:
+            self._MOMENT.pack_into(self._memory, 0, now)
 
     def is_announced(self) -> bool:
         return self._read() > 0
@@ -111,10 +124,23 @@ def run_until_idle() -> None:
     A worker that does not keep what is required, or does not know yet, takes nothing: the main
     process rings again once it knows.
     """
-    while is_fit(fitness.read()) and not farewell.is_announced():
-        supervisor = _get_supervisor()
-        if not run_next(worker=_name_slot(), supervisor=supervisor, is_leaving=farewell.is_due):
-            return
+    try:
+        while is_fit(fitness.read()) and not farewell.is_announced():
+            if not _run_next():
+                return
+    except Error as error:
+        # The main process rings again once the database answers; what was held comes back.
+        logger.warning("the slot pauses, as the database is away: %s", error)
+        forget_broken_connections()
+
+
+def _run_next() -> bool:
+    return run_next(
+        worker=_name_slot(),
+        supervisor=_get_supervisor(),
+        is_leaving=farewell.is_due,
+        heartbeat=ThreadedHeartbeat,
+    )
 
 
 def _get_supervisor() -> Supervisor:
@@ -171,8 +197,10 @@ def leave(sender: Any, **_: Any) -> None:
     if _ticker is not None:
         _ticker.join(STOP_SECONDS)  # or it would register again what signs off here
     try:
+        # The slots have ended: what one of them could not give back itself goes back now.
+        return_all(worker=sender.hostname)
         workers.leave(name=sender.hostname)
-    except DatabaseError as error:
+    except Error as error:
         logger.warning("the worker could not sign off: %s", error)
 
 
@@ -188,8 +216,13 @@ def _find_out_fitness(*, name: str, slots: int) -> None:
     """Test what the worker promises, and tell the slots; it is alive meanwhile."""
     global _self_test, _beaten_at
 
+    ticked_at = 0.0
+
     def should_stop() -> bool:
-        _tick(name=name, slots=slots)
+        nonlocal ticked_at
+        if not ticked_at or time.monotonic() - ticked_at >= TICK_SECONDS:
+            ticked_at = time.monotonic()
+            _tick(name=name, slots=slots)
         return _is_leaving()
 
     should_stop()
@@ -214,9 +247,10 @@ def _tick(*, name: str, slots: int) -> None:
             workers.beat(name=name, slots=slots, self_test=_self_test)
             _beaten_at = time.monotonic()
         reap_expired()
+        decay_shares()
         if is_fit(fitness.read()):
             _ring(name=name, slots=slots)
-    except DatabaseError as error:
+    except Error as error:
         logger.warning("the database is away: %s", error)
     finally:
         # The pool may fork while this thread lives; no open connection goes along.
@@ -227,5 +261,5 @@ def _ring(*, name: str, slots: int) -> None:
     running = SubmissionFold.objects.filter(
         phase=Phase.RUNNING, worker__startswith=f"{name}/"
     ).count()
-    for _ in range(count_claimable(most=max(slots - running, 0))):
+    for _ in range(count_work(most=slots - running)):
         dispatch.publish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +42,8 @@ class InstantSupervisor:
     ----------
     outcome : Outcome
         How folds end; one that is not `TESTED` ends them after the fit.
+    is_before_fit : bool
+        Whether folds that fail tell that `fit` had not been called.
     at_stage : callable
         Told of every stage that a fold has passed, once the worker knows of it.
     """
@@ -49,9 +52,11 @@ class InstantSupervisor:
         self,
         *,
         outcome: Outcome = Outcome.TESTED,
+        is_before_fit: bool = False,
         at_stage: Callable[[FrameKind], None] = lambda kind: None,
     ) -> None:
         self.outcome = outcome
+        self.is_before_fit = is_before_fit
         self.at_stage = at_stage
         self.jobs: list[FoldJob] = []
 
@@ -88,8 +93,10 @@ class InstantSupervisor:
         x_test: BinaryIO,
         on_stage: Callable[[StageReport], None],
         should_stop: Callable[[], bool],
+        on_start: Callable[[], None],
     ) -> RunResult:
         self.jobs.append(job)
+        on_start()
         stages = (
             (FrameKind.FITTED, None),
             (FrameKind.TRAIN_PREDICTIONS, make_predictions(job.n_train, job.n_classes)),
@@ -101,7 +108,8 @@ class InstantSupervisor:
             if should_stop():
                 return make_result(Outcome.STOPPED)
             if self.outcome is not Outcome.TESTED:
-                return make_result(self.outcome, sentence="it went wrong", output="printed\n")
+                failed = make_result(self.outcome, sentence="it went wrong", output="printed\n")
+                return replace(failed, is_before_fit=self.is_before_fit)
         return make_result(Outcome.TESTED, output="printed\n")
 
 

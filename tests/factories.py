@@ -154,10 +154,14 @@ def make_fold(account: User, raw_data: RawData | None = None, **changes: Any) ->
 
 
 def work(
-    *, outcome: Outcome = Outcome.TESTED, at_stage: Any = lambda kind: None, most: int = 1000
+    *,
+    outcome: Outcome = Outcome.TESTED,
+    is_before_fit: bool = False,
+    at_stage: Any = lambda kind: None,
+    most: int = 1000,
 ) -> InstantSupervisor:
     """Run what waits, splits first, as a worker would; return the stand-in that ran it."""
-    supervisor = InstantSupervisor(outcome=outcome, at_stage=at_stage)
+    supervisor = InstantSupervisor(outcome=outcome, is_before_fit=is_before_fit, at_stage=at_stage)
     for _ in range(most):
         if not run_next(worker="worker-1", supervisor=supervisor, is_leaving=lambda: False):
             break

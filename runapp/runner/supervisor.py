@@ -140,7 +140,7 @@ class Supervisor:
             Told of every stage passed, with the usage so far and the predictions made. What it
             raises ends the run and is raised to the caller.
         should_stop : callable
-            Asked about once a second; true ends the run.
+            Asked several times a second; true ends the run.
         on_start : callable, optional
             Told when the submission's code has begun to run: until then a fault is ours alone.
             What it raises ends the run and is raised to the caller.
@@ -183,7 +183,7 @@ class Supervisor:
         max_part_bytes : int
             The cap on one part.
         should_stop : callable
-            Asked about once a second; true ends the run.
+            Asked several times a second; true ends the run.
 
         Returns
         -------

@@ -1,62 +1,77 @@
 """Who works on what: claims under a lease, for folds and for splits.
 
-A claim is one UPDATE whose condition repeats that the row still waits, so of any number of
-workers one gets it. What a worker holds is (row, attempt): every later write of that worker is
-conditional on both, and a claim that has been lost writes nothing. Times are the database's.
+Claims of folds happen one at a time; their UPDATE repeats the condition that the row still waits,
+so of any number of workers one gets it. What a worker holds is (row, attempt): every later write of
+that worker is conditional on both, and a claim that has been lost writes nothing. Times are the
+database's.
 """
 
 from __future__ import annotations
 
-import uuid
+import logging
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Subquery
+from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
 from runapp.models import RawData, SubmissionFold
-from runapp.services.folds import NO_RESULTS, fail_waiting, move, record_attempt
+from runapp.queue import Head, count_claimable, find_head, lock_claims
+from runapp.services.attempts import end_attempt, has_begun
+from runapp.services.moves import NO_RESULTS, fail_waiting, move
+from runapp.services.shares import charge, settle
 from runapp.transitions import Phase, State
 
-# A head that somebody else took between the look and the update is looked for again.
+logger = logging.getLogger(__name__)
+
+WORKER_LOST = "The worker was lost."
+WORKER_LEFT = "The worker left."
+_MOST_AT_ONCE = 100
+
+# What somebody else took or cancelled between the look and the update is looked for again.
 _CLAIM_TRIES = 100
+# How often a worker may be lost between a claim and the start of the code: no attempt is spent by
+# it, but a fold that fells whoever prepares it must come to an end.
+MOST_FALSE_STARTS = 30
 
 
 def claim_fold(*, worker: str) -> SubmissionFold | None:
-    """Take the best waiting fold: "H" strictly before "L", then first come first served.
+    """Take the fold that is next (`queue.py`), and charge its account for it.
 
     Returns
     -------
     SubmissionFold or None
         With its submission and dataset; None when nothing can be run.
     """
-    head = (
-        SubmissionFold.objects.filter(
-            phase=Phase.WAITING, submission__raw_data__state=RawData.State.READY
-        )
-        .order_by("priority", "queued_at", "pk")
-        .values("pk")[:1]
-    )
     for _ in range(_CLAIM_TRIES):
-        token = uuid.uuid4().hex
-        claimed = move(
-            SubmissionFold.objects.filter(pk=Subquery(head)),
-            phase=Phase.RUNNING,
-            state=State.TODO,
-            attempt=F("attempt") + 1,
-            worker=worker,
-            claim_token=token,
-            started_at=Now(),
-            lease_expires_at=_lease_end(),
-        )
-        if claimed:
-            rows = SubmissionFold.objects.select_related("submission__raw_data")
-            return rows.filter(claim_token=token).first()
-        if not head.exists():
-            return None
+        with transaction.atomic():
+            lock_claims()
+            head = find_head()
+            if head is None:
+                return None
+            if _take(head, worker):
+                rows = SubmissionFold.objects.select_related("submission__raw_data")
+                return rows.filter(pk=head.fold_id).first()
     return None
+
+
+def _take(head: Head, worker: str) -> bool:
+    # The condition of `move` counts: what was cancelled since the look is not brought back.
+    taken = move(
+        SubmissionFold.objects.filter(pk=head.fold_id, phase=Phase.WAITING),
+        phase=Phase.RUNNING,
+        state=State.TODO,
+        attempt=F("attempt") + 1,
+        worker=worker,
+        started_at=Now(),
+        lease_expires_at=_lease_end(),
+        charged_seconds=head.expected_seconds,
+    )
+    if taken:
+        charge(owner_id=head.owner_id, seconds=head.expected_seconds)
+    return bool(taken)
 
 
 def claim_split(*, worker: str) -> RawData | None:
@@ -104,54 +119,60 @@ def renew_split(raw_data: RawData) -> bool:
 
 
 def return_fold(
-    fold: SubmissionFold,
-    *,
-    reason: str,
-    is_failure: bool,
-    error_code: str,
-    is_reaped: bool = False,
+    fold: SubmissionFold, *, reason: str, is_spent: bool, error_code: str, is_lost: bool = False
 ) -> None:
-    """Give a fold back; after too many failures of ours it ends in error.
+    """Give a fold back; after too many spent attempts it ends in error.
+
+    Its account is charged nothing: whatever brings a fold back was our fault or our wish.
 
     Parameters
     ----------
     reason : str
-        What happened, for the record of the attempt and, at the end, for the client.
-    is_failure : bool
-        True when the attempt is spent.
+        What happened, for the client who reads it when the attempts are used up.
+    is_spent : bool
+        Whether the attempt counts: its code had begun.
     error_code : str
         How the fold ends when the attempts are used up.
-    is_reaped : bool
-        True when another than the holder gives it back: only if the lease is still expired.
+    is_lost : bool, optional
+        True when its worker is silent and another gives it back: only if the lease is still over.
     """
     held = held_fold(fold)
-    if is_reaped:
+    if is_lost:
         held = held.filter(lease_expires_at__lt=Now())
-    failures = fold.failures + int(is_failure)
+    failures = fold.failures + int(is_spent)
+    false_starts = fold.false_starts + int(is_lost and not is_spent)
+    counts = {"failures": failures, "false_starts": false_starts}
     with transaction.atomic():
-        if failures >= settings.MAX_ATTEMPTS:
+        if failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS:
             moved = move(
                 held,
                 phase=Phase.DONE,
                 state=State.ERROR,
                 error_code=error_code,
-                log_messages=f"{reason} Tried {failures} times.",
-                failures=failures,
+                log_messages=f"{reason} Tried {failures or false_starts} times.",
                 finished_at=Now(),
                 lease_expires_at=None,
+                **counts,
             )
         else:
-            cleared = {**NO_RESULTS, "failures": failures}
-            moved = move(held, phase=Phase.WAITING, state=State.TODO, **cleared)
+            moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
-            record_attempt(fold=fold, outcome="lost" if is_failure else "returned", usage={})
+            end_attempt(fold=fold, outcome="lost" if is_spent else "returned")
+            settle(fold=fold, used_seconds=0.0)
+    if moved:
+        logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
 
 
-def return_split(raw_data: RawData, *, reason: str, is_failure: bool, error_code: str) -> None:
-    """Give a split back; after too many failures of ours the dataset is in error."""
+def return_split(
+    raw_data: RawData, *, reason: str, is_failure: bool, error_code: str, is_lost: bool = False
+) -> None:
+    """Give a split back, as `return_fold` does; after too many failures of ours it has failed."""
     failures = raw_data.split_failures + int(is_failure)
     if failures < settings.MAX_ATTEMPTS:
-        held_split(raw_data).update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
+        held = held_split(raw_data)
+        if is_lost:
+            held = held.filter(split_lease_expires_at__lt=Now())
+        held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
         return
     end_split_in_error(
         raw_data, error_code=error_code, log_messages=f"{reason} Tried {failures} times."
@@ -173,36 +194,49 @@ def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str)
 
 
 def reap_expired() -> int:
-    """Return what dead workers held to the queue; any process may call it at any time."""
+    """Return what silent workers held to the queue; any process may call it at any time."""
     expired = SubmissionFold.objects.filter(phase=Phase.RUNNING, lease_expires_at__lt=Now())
-    folds = list(expired[:100])
+    folds = list(expired.order_by("lease_expires_at")[:_MOST_AT_ONCE])
     for fold in folds:
         return_fold(
             fold,
-            reason="The worker was lost.",
-            is_failure=True,
+            reason=WORKER_LOST,
+            is_spent=has_begun(fold=fold),
             error_code="worker_lost",
-            is_reaped=True,
+            is_lost=True,
         )
     splits = list(
         RawData.objects.filter(
             split_phase=RawData.SplitPhase.RUNNING, split_lease_expires_at__lt=Now()
-        )[:100]
+        )[:_MOST_AT_ONCE]
     )
     for raw_data in splits:
         return_split(
-            raw_data, reason="The worker was lost.", is_failure=True, error_code="worker_lost"
+            raw_data, reason=WORKER_LOST, is_failure=True, error_code="worker_lost", is_lost=True
         )
     return len(folds) + len(splits)
 
 
-def count_claimable(*, most: int) -> int:
-    """Return how many folds and splits could be claimed now, counting no further than `most`."""
-    folds = SubmissionFold.objects.filter(
-        Q(phase=Phase.WAITING, submission__raw_data__state=RawData.State.READY)
+def return_all(*, worker: str) -> int:
+    """Give back, unspent, what the slots of a worker that leaves still hold."""
+    left = SubmissionFold.objects.filter(phase=Phase.RUNNING, worker__startswith=f"{worker}/")
+    folds = list(left)
+    for fold in folds:
+        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
+    splits = list(
+        RawData.objects.filter(
+            split_phase=RawData.SplitPhase.RUNNING, split_worker__startswith=f"{worker}/"
+        )
     )
-    splits = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)
-    return min(folds[:most].count() + splits[:most].count(), most)
+    for raw_data in splits:
+        return_split(raw_data, reason=WORKER_LEFT, is_failure=False, error_code="worker_lost")
+    return len(folds) + len(splits)
+
+
+def count_work(*, most: int) -> int:
+    """Return how many folds and splits could be claimed now, counting no further than `most`."""
+    splits = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)[: max(most, 0)].count()
+    return splits + count_claimable(most=most - splits)
 
 
 def _lease_end() -> ExpressionWrapper[Any]:

@@ -1,27 +1,28 @@
-"""Submission folds: post, cancel, re-prioritise, send back to the queue.
-
-Every change of a fold's phase and state goes through `move`, whose condition is the table of
-allowed changes: what somebody else has moved meanwhile is not moved again.
-"""
+"""Submission folds: post, cancel, re-prioritise."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from typing import Any
 
 import numpy as np
 from django.contrib.auth.models import User
-from django.db import IntegrityError, models, transaction
-from django.db.models import Q
+from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from runapp import dispatch, wire
 from runapp.exceptions import Conflict, InvalidInput
-from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold
+from runapp.models import Predictions, RawData, Submission, SubmissionFold
+from runapp.services.moves import (
+    NEVER_TRIED,
+    fail_waiting,
+    move,
+    requeue_running,
+    take_from_workers,
+)
 from runapp.services.submissions import (
     Force,
     PostedSubmission,
@@ -30,34 +31,11 @@ from runapp.services.submissions import (
     save_submission,
     store_code,
 )
-from runapp.transitions import Phase, State, list_sources
+from runapp.transitions import Phase, State
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
 CANCELLED = "Cancelled on request."
-SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
-
-Folds = models.QuerySet[SubmissionFold]
-
-# What a fold has when nothing has been run.
-NO_RESULTS: dict[str, Any] = {
-    "error_code": None,
-    "log_messages": "",
-    "train_time": None,
-    "validation_time": None,
-    "test_time": None,
-    "train_cpu_time": None,
-    "test_cpu_time": None,
-    "train_memory": None,
-    "test_memory": None,
-    "measured_by": None,
-    "split_digest": "",
-    "code_digest": "",
-    "worker": "",
-    "claim_token": "",
-    "lease_expires_at": None,
-    "started_at": None,
-    "finished_at": None,
-}
+NOT_RUN = "Not run: fold {fold} of the same code failed before fit was called: {sentence}"
 
 
 @dataclass(frozen=True)
@@ -74,15 +52,6 @@ class PostedFold:
     train_is: NDArray[np.int64]
     test_is: NDArray[np.int64]
     priority: str
-
-
-def move(folds: Folds, *, phase: Phase, state: State, **changes: Any) -> int:
-    """Move folds to a phase and state from wherever that is allowed; return how many moved."""
-    allowed = reduce(
-        or_,
-        (Q(phase=before, state=was) for before, was in list_sources(phase=phase, state=state)),
-    )
-    return folds.filter(allowed).update(phase=phase, state=state, **changes)
 
 
 def post_fold(
@@ -124,21 +93,22 @@ def cancel_fold(*, fold: SubmissionFold) -> bool:
         When it has finished.
     """
     rows = SubmissionFold.objects.filter(pk=fold.pk)
+    end: dict[str, Any] = {
+        "phase": Phase.DONE,
+        "state": State.ERROR,
+        "error_code": "cancelled",
+        "log_messages": CANCELLED,
+        "finished_at": Now(),
+        "lease_expires_at": None,
+    }
     with transaction.atomic():
         # Locked and read again: a worker may have claimed it since the caller looked.
         phase = rows.select_for_update().values_list("phase", flat=True).first()
-        moved = move(
-            rows,
-            phase=Phase.DONE,
-            state=State.ERROR,
-            error_code="cancelled",
-            log_messages=CANCELLED,
-            finished_at=Now(),
-            lease_expires_at=None,
-        )
-    if not moved:
-        raise Conflict("This fold has finished.")
-    return phase == Phase.RUNNING
+        if phase == Phase.RUNNING:
+            take_from_workers(rows, outcome="cancelled", **end)
+        elif not move(rows.filter(phase=Phase.WAITING), **end):
+            raise Conflict("This fold has finished.")
+    return bool(phase == Phase.RUNNING)
 
 
 def change_priority(*, fold: SubmissionFold, priority: str) -> None:
@@ -154,26 +124,25 @@ def change_priority(*, fold: SubmissionFold, priority: str) -> None:
         raise Conflict("Only a waiting fold can change its priority.")
 
 
-def requeue_running(folds: Folds) -> int:
-    """Send running folds back to the queue; their workers notice and kill what runs."""
-    return move(
-        folds.filter(phase=Phase.RUNNING),
-        phase=Phase.WAITING,
-        state=State.TODO,
-        **{**NO_RESULTS, "failures": 0},
-    )
+def fail_siblings(*, fold: SubmissionFold, error_code: str, sentence: str) -> int:
+    """End the waiting folds of the same code as one that failed before `fit` was called.
 
-
-def fail_waiting(folds: Folds) -> int:
-    """End waiting folds whose dataset's split failed."""
-    return move(
-        folds.filter(phase=Phase.WAITING),
-        phase=Phase.DONE,
-        state=State.ERROR,
-        error_code="split_error",
-        log_messages=SPLIT_FAILED,
-        finished_at=Now(),
-    )
+    Returns
+    -------
+    int
+        How many were ended.
+    """
+    with transaction.atomic():
+        # Locked: whoever replaces the code, or posts another fold of it, does so before or after.
+        rows = Submission.objects.select_for_update(no_key=True).filter(pk=fold.submission_id)
+        submission = rows.first()
+        if submission is None or submission.hash_files != fold.code_digest:
+            return 0
+        return fail_waiting(
+            SubmissionFold.objects.filter(submission=submission),
+            error_code=error_code,
+            log_messages=NOT_RUN.format(fold=fold.databoard_sf_id, sentence=sentence),
+        )
 
 
 def pack_indices(indices: NDArray[np.int64]) -> bytes:
@@ -258,13 +227,22 @@ def _save_fold(
             return SubmissionFold.objects.create(
                 owner=owner,
                 submission=submission,
+                raw_data_id=submission.raw_data_id,
                 databoard_sf_id=posted.databoard_sf_id,
+                rank=_count_fold(submission),
                 **values,
             )
     except IntegrityError as error:
         if force is Force.NOTHING:
             raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique") from error
     return _reset_fold(owner, posted, submission, values)
+
+
+def _count_fold(submission: Submission) -> int:
+    """Return how many folds were posted for the submission before; its row is locked."""
+    Submission.objects.filter(pk=submission.pk).update(n_posted=F("n_posted") + 1)
+    counted: int = Submission.objects.values_list("n_posted", flat=True).get(pk=submission.pk)
+    return counted - 1
 
 
 def _reset_fold(
@@ -277,27 +255,9 @@ def _reset_fold(
     if fold.submission_id != submission.pk:
         raise _belong_elsewhere(posted)
     Predictions.objects.filter(fold=fold).delete()
-    changes = {**NO_RESULTS, **values, "new": True, "failures": 0}
-    if Phase(fold.phase) is Phase.WAITING:
-        rows.update(**changes)
-    else:
+    requeue_running(rows)
+    changes = {**NEVER_TRIED, **values, "new": True}
+    if not rows.filter(phase=Phase.WAITING).update(**changes):
         move(rows, phase=Phase.WAITING, state=State.TODO, **changes)
     reset: SubmissionFold = rows.get()
     return reset
-
-
-def record_attempt(*, fold: SubmissionFold, outcome: str, usage: dict[str, Any]) -> None:
-    """Keep what became of an attempt."""
-    FoldAttempt.objects.update_or_create(
-        fold=fold,
-        number=fold.attempt,
-        defaults={
-            "worker": fold.worker,
-            "started_at": fold.started_at,
-            "ended_at": Now(),
-            "outcome": outcome,
-            "usage": usage,
-            "code_digest": fold.code_digest,
-            "split_digest": fold.split_digest,
-        },
-    )

@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
-from runapp.services.folds import requeue_running
+from runapp.services.moves import requeue_running
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."
@@ -28,6 +28,7 @@ def create_raw_data(
     workflow_elements: str,
     files: Mapping[str, bytes],
     limits: Mapping[str, float | None],
+    fail_fast: bool = False,
 ) -> RawData:
     """Store a dataset, completely or not at all.
 
@@ -48,6 +49,7 @@ def create_raw_data(
         target_column=target_column,
         workflow_elements=workflow_elements,
         limits={key: value for key, value in limits.items() if value is not None},
+        fail_fast=fail_fast,
     )
     try:
         raw_data.files = dict(raw_data.bin.write_tree(kind=Kind.RAW, files=files).files)
@@ -62,13 +64,33 @@ def create_raw_data(
     return raw_data
 
 
-def change_limits(*, raw_data: RawData, limits: Mapping[str, float | None]) -> RawData:
-    """Set some limits of a dataset; None goes back to the server's default."""
+def change_raw_data(
+    *,
+    raw_data: RawData,
+    limits: Mapping[str, float | None] | None = None,
+    paused: bool | None = None,
+    fail_fast: bool | None = None,
+) -> RawData:
+    """Change what may change of a dataset; what is None stays.
+
+    Parameters
+    ----------
+    limits : mapping of str to float or None, optional
+        Some of the limits; None goes back to the server's default.
+    paused : bool, optional
+        Whether waiting folds stay where they are. Running ones, and a split, go on.
+    fail_fast : bool, optional
+        Whether a fold that fails before `fit` ends the waiting ones of the same code.
+    """
     with transaction.atomic():
         locked = _lock(raw_data)
-        merged = {**locked.limits, **limits}
+        merged = {**locked.limits, **(limits or {})}
         locked.limits = {key: value for key, value in merged.items() if value is not None}
-        locked.save(update_fields=["limits"])
+        locked.paused = locked.paused if paused is None else paused
+        locked.fail_fast = locked.fail_fast if fail_fast is None else fail_fast
+        locked.save(update_fields=["limits", "paused", "fail_fast"])
+        if paused is False:
+            dispatch.ring()
     return locked
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError
 from numpy.typing import NDArray
 
 from runapp.exceptions import StorageError
@@ -20,7 +19,15 @@ from runapp.runner import columns
 from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob
 from runapp.runner.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
-from runapp.services.claims import end_split_in_error, held_split, renew_split, return_split
+from runapp.services.claims import (
+    WORKER_LEFT,
+    end_split_in_error,
+    held_split,
+    renew_split,
+    return_split,
+)
+from runapp.services.heartbeat import Heartbeat
+from runapp.services.patience import insist
 from runapp.services.training import name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
@@ -36,7 +43,13 @@ _PARTS = {
 _LIMIT_CODES = (Outcome.WALL_LIMIT, Outcome.CPU_LIMIT, Outcome.MEMORY_LIMIT, Outcome.OUTPUT_LIMIT)
 
 
-def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable[[], bool]) -> bool:
+def run_split(
+    *,
+    raw_data: RawData,
+    supervisor: Supervisor,
+    is_leaving: Callable[[], bool],
+    heartbeat: type[Heartbeat] = Heartbeat,
+) -> bool:
     """Split a claimed dataset; whatever happens ends in one recorded outcome.
 
     Returns
@@ -44,38 +57,40 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
     bool
         False when the runner could not begin and the split, unspent, is for another to take.
     """
-    has_left = False
-
-    def should_stop() -> bool:
-        nonlocal has_left
-        has_left = is_leaving()
+    with heartbeat(
+        name=f"dataset {raw_data.pk}",
+        check=lambda: held_split(raw_data).exists(),
+        renew=lambda: renew_split(raw_data),
+        is_leaving=is_leaving,
+    ) as heart:
         try:
-            return has_left or not renew_split(raw_data)
-        except OperationalError as error:
-            logger.warning("dataset %s: no heartbeat: %s", raw_data.pk, error)
-            return False
-
-    try:
-        result, parts = _run(raw_data, supervisor, should_stop)
-    except (StorageError, FileNotFoundError) as error:
-        if not held_split(raw_data).exists():
-            logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
+            result, parts = _run(raw_data, supervisor, heart.should_stop)
+        except (StorageError, FileNotFoundError) as error:
+            if not held_split(raw_data).exists():
+                logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
+                return True
+            logger.error("dataset %s: %s", raw_data.pk, error)
+            return_split(
+                raw_data,
+                reason="The dataset's files cannot be read here.",
+                is_failure=True,
+                error_code="internal_error",
+            )
             return True
-        logger.error("dataset %s: %s", raw_data.pk, error)
-        return_split(
-            raw_data,
-            reason="The dataset's files cannot be read here.",
-            is_failure=True,
-            error_code="internal_error",
+        insist(
+            lambda: _record(raw_data, result, parts, heart),
+            what=f"dataset {raw_data.pk}",
+            should_stop=is_leaving,
         )
-        return True
+    return result.outcome is not Outcome.NOT_STARTED
+
+
+def _record(raw_data: RawData, result: RunResult, parts: dict[str, str], heart: Heartbeat) -> None:
     if result.outcome is Outcome.TESTED:
         _record_parts(raw_data, parts)
     elif result.outcome is Outcome.STOPPED:
-        if has_left:
-            return_split(
-                raw_data, reason="The worker left.", is_failure=False, error_code="worker_lost"
-            )
+        if heart.has_left:
+            return_split(raw_data, reason=WORKER_LEFT, is_failure=False, error_code="worker_lost")
     elif result.outcome.is_ours:
         logger.error("dataset %s: %s %s", raw_data.pk, result.sentence, result.output)
         return_split(
@@ -87,7 +102,6 @@ def run_split(*, raw_data: RawData, supervisor: Supervisor, is_leaving: Callable
     else:
         code = result.outcome.value if result.outcome in _LIMIT_CODES else "split_error"
         end_split_in_error(raw_data, error_code=code, log_messages=write_log(result))
-    return result.outcome is not Outcome.NOT_STARTED
 
 
 def _run(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
@@ -30,9 +29,14 @@ from runapp.runner.contract import (
     Usage,
 )
 from runapp.runner.supervisor import Supervisor
-from runapp.services.claims import held_fold, renew_fold, return_fold
-from runapp.services.folds import CANCELLED, move, record_attempt, unpack_indices
+from runapp.services.attempts import begin_attempt, end_attempt, has_ended, refuse_write
+from runapp.services.claims import WORKER_LEFT, held_fold, renew_fold, return_fold
+from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
+from runapp.services.heartbeat import Heartbeat
+from runapp.services.moves import move
+from runapp.services.patience import forget_broken_connections, insist
 from runapp.services.predictions import store_predictions
+from runapp.services.shares import settle
 from runapp.storage import Kind
 from runapp.transitions import Phase, State
 
@@ -45,31 +49,13 @@ class DoesNotFit(Exception):
     """The fold's indices do not fit the dataset's split."""
 
 
-@dataclass
-class _Heart:
-    """Answers once a second whether to go on, and renews the lease when it is due."""
-
-    fold: SubmissionFold
-    is_leaving: IsLeaving
-    beaten_at: float
-    has_left: bool = False
-
-    def should_stop(self) -> bool:
-        if self.is_leaving():
-            self.has_left = True
-            return True
-        try:
-            if time.monotonic() - self.beaten_at < settings.HEARTBEAT_SECONDS:
-                return not held_fold(self.fold).exists()
-            self.beaten_at = time.monotonic()
-            return not renew_fold(self.fold)
-        except OperationalError as error:
-            # The lease outlives a short absence of the database; a long one ends it elsewhere.
-            logger.warning("fold %s: no heartbeat: %s", self.fold.pk, error)
-            return False
-
-
-def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeaving) -> bool:
+def run_fold(
+    *,
+    fold: SubmissionFold,
+    supervisor: Supervisor,
+    is_leaving: IsLeaving,
+    heartbeat: type[Heartbeat] = Heartbeat,
+) -> bool:
     """Train and test a claimed fold; whatever happens ends in one recorded outcome.
 
     Parameters
@@ -80,6 +66,8 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
         The slot's own.
     is_leaving : callable
         True when the worker shuts down and its grace has passed: the fold goes back unspent.
+    heartbeat : type, optional
+        What renews the lease.
 
     Returns
     -------
@@ -88,25 +76,35 @@ def run_fold(*, fold: SubmissionFold, supervisor: Supervisor, is_leaving: IsLeav
     """
     raw_data = fold.submission.raw_data
     fold.code_digest, fold.split_digest = fold.submission.hash_files, raw_data.split_digest
-    heart = _Heart(fold=fold, is_leaving=is_leaving, beaten_at=time.monotonic())
     made: dict[str, NDArray[np.float64]] = {}
-    try:
-        job = _make_job(fold, raw_data)
-        result = _run(fold, raw_data, job, supervisor, heart, made)
-    except DoesNotFit as error:
-        result = RunResult(Outcome.SUBMISSION_ERROR, str(error), "", "", Usage())
-        _record_error(fold, result, error_code="split_error")
-        return True
-    except StorageError as error:
-        logger.error("fold %s: %s", fold.pk, error.message)
-        return_fold(
-            fold,
-            reason="The dataset's files cannot be read here.",
-            is_failure=True,
-            error_code="internal_error",
+    with heartbeat(
+        name=f"fold {fold.pk}",
+        check=lambda: held_fold(fold).exists(),
+        renew=lambda: renew_fold(fold),
+        is_leaving=is_leaving,
+    ) as heart:
+        try:
+            job = _make_job(fold, raw_data)
+            result = _run(fold, raw_data, job, supervisor, heart, made)
+        except DoesNotFit as error:
+            result = RunResult(Outcome.SUBMISSION_ERROR, str(error), "", "", Usage())
+            _record_error(fold, result, heart, error_code="split_error")
+            return True
+        except StorageError as error:
+            logger.error("fold %s: %s", fold.pk, error.message)
+            return_fold(
+                fold,
+                reason="The dataset's files cannot be read here.",
+                is_spent=True,
+                error_code="internal_error",
+            )
+            return True
+        # What was trained is not thrown away because the database is away for a moment.
+        insist(
+            lambda: _record(fold, raw_data, result, made, heart),
+            what=f"fold {fold.pk}",
+            should_stop=is_leaving,
         )
-        return True
-    _record(fold, raw_data, result, made, heart)
     return result.outcome is not Outcome.NOT_STARTED
 
 
@@ -115,19 +113,17 @@ def _run(
     raw_data: RawData,
     job: FoldJob,
     supervisor: Supervisor,
-    heart: _Heart,
+    heart: Heartbeat,
     made: dict[str, NDArray[np.float64]],
 ) -> RunResult:
+    def on_start() -> None:
+        _write_unless_away(lambda: begin_attempt(fold=fold), fold)
+
     def on_stage(report: StageReport) -> None:
         if report.predictions is not None:
             made[_PARTS[report.kind]] = report.predictions
         if report.kind in _LIVE_STATES:
-            move(
-                held_fold(fold),
-                phase=Phase.RUNNING,
-                state=_LIVE_STATES[report.kind],
-                **_show_usage(report.usage),
-            )
+            _write_unless_away(lambda: _show_stage(fold, report), fold)
 
     assert raw_data.parts is not None
     with ExitStack() as stack:
@@ -141,7 +137,28 @@ def _run(
             x_test=x_test,
             on_stage=on_stage,
             should_stop=heart.should_stop,
+            on_start=on_start,
         )
+
+
+def _show_stage(fold: SubmissionFold, report: StageReport) -> None:
+    moved = move(
+        held_fold(fold),
+        phase=Phase.RUNNING,
+        state=_LIVE_STATES[report.kind],
+        **_show_usage(report.usage),
+    )
+    if not moved:
+        refuse_write(fold=fold)
+
+
+def _write_unless_away(write: Callable[[], None], fold: SubmissionFold) -> None:
+    # What a poller sees meanwhile is not worth a run; its end waits for the database.
+    try:
+        write()
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("fold %s: a stage was not shown: %s", fold.pk, error)
+        forget_broken_connections()
 
 
 def _make_job(fold: SubmissionFold, raw_data: RawData) -> FoldJob:
@@ -197,25 +214,24 @@ def _record(
     raw_data: RawData,
     result: RunResult,
     made: dict[str, NDArray[np.float64]],
-    heart: _Heart,
+    heart: Heartbeat,
 ) -> None:
-    if result.outcome is Outcome.STOPPED:
-        if heart.has_left:
-            return_fold(fold, reason="The worker left.", is_failure=False, error_code="worker_lost")
-        else:
-            _record_loss(fold, raw_data, result)
+    if result.outcome is Outcome.STOPPED and heart.has_left:
+        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
+    elif result.outcome is Outcome.STOPPED:
+        _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
         logger.error("fold %s: %s: %s %s", fold.pk, result.outcome, result.sentence, result.output)
         return_fold(
             fold,
             reason=f"Our fault: {result.sentence}.",
-            is_failure=result.outcome is not Outcome.NOT_STARTED,
+            is_spent=result.outcome is not Outcome.NOT_STARTED,
             error_code=name_our_fault(result.outcome),
         )
     elif result.outcome is Outcome.TESTED:
-        _record_success(fold, raw_data, result, made)
+        _record_success(fold, raw_data, result, made, heart)
     else:
-        _record_error(fold, result, error_code=result.outcome.value)
+        _record_error(fold, result, heart, error_code=result.outcome.value)
 
 
 def _record_success(
@@ -223,6 +239,7 @@ def _record_success(
     raw_data: RawData,
     result: RunResult,
     made: dict[str, NDArray[np.float64]],
+    heart: Heartbeat,
 ) -> None:
     rows = [store_predictions(values, part=part, bin=raw_data.bin) for part, values in made.items()]
     with transaction.atomic():
@@ -238,14 +255,13 @@ def _record_success(
             for row in rows:
                 row.fold = fold
             Predictions.objects.bulk_create(rows)
-            record_attempt(fold=fold, outcome="tested", usage=asdict(result.usage))
-    if moved:
-        logger.info("fold %s attempt %s: tested", fold.pk, fold.attempt)
-    else:
-        _record_loss(fold, raw_data, result)
+            _close(fold, result, heart, outcome="tested")
+    _tell(fold, raw_data, result, moved=bool(moved), outcome="tested")
 
 
-def _record_error(fold: SubmissionFold, result: RunResult, *, error_code: str) -> None:
+def _record_error(
+    fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, error_code: str
+) -> None:
     with transaction.atomic():
         moved = move(
             held_fold(fold),
@@ -256,23 +272,41 @@ def _record_error(fold: SubmissionFold, result: RunResult, *, error_code: str) -
             **_show_end(fold, result),
         )
         if moved:
-            record_attempt(fold=fold, outcome=error_code, usage=asdict(result.usage))
-    if moved:
-        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, error_code)
+            _close(fold, result, heart, outcome=error_code)
+    raw_data = fold.submission.raw_data
+    _tell(fold, raw_data, result, moved=bool(moved), outcome=error_code)
+    if moved and result.is_before_fit and raw_data.fail_fast:
+        fail_siblings(fold=fold, error_code=error_code, sentence=result.sentence)
+
+
+def _close(fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, outcome: str) -> None:
+    usage = asdict(result.usage)
+    if not end_attempt(fold=fold, outcome=outcome, usage=usage):
+        # The database was away when it began, or it was refused before it could begin.
+        begin_attempt(fold=fold)
+        end_attempt(fold=fold, outcome=outcome, usage=usage)
+    settle(fold=fold, used_seconds=heart.seconds, is_typical=True)
+
+
+def _tell(
+    fold: SubmissionFold, raw_data: RawData, result: RunResult, *, moved: bool, outcome: str
+) -> None:
+    # A commit may have succeeded although its answer was lost: then this is the second try.
+    if moved or has_ended(fold=fold, outcome=outcome):
+        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome)
     else:
-        logger.info("fold %s attempt %s: no longer counts", fold.pk, fold.attempt)
+        _record_loss(fold, raw_data, result)
 
 
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
-    logger.info("fold %s attempt %s: no longer counts", fold.pk, fold.attempt)
     rows = SubmissionFold.objects.filter(pk=fold.pk)
     # What a cancelled run has printed and used is still its owner's to see.
     rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled").update(
         log_messages=write_log(replace(result, sentence=CANCELLED)), **_show_usage(result.usage)
     )
     if rows.exists():
-        record_attempt(fold=fold, outcome="overtaken", usage=asdict(result.usage))
+        refuse_write(fold=fold, usage=asdict(result.usage))
     elif not RawData.objects.filter(pk=raw_data.pk).exists():
         raw_data.bin.remove()  # what this run wrote after the dataset had been deleted
 

@@ -18,6 +18,7 @@ from runapp.selectors import (
 )
 from runapp.serializers import (
     PriorityInput,
+    SubmissionFoldDetailSerializer,
     SubmissionFoldInput,
     SubmissionFoldLightSerializer,
     SubmissionFoldSerializer,
@@ -42,6 +43,8 @@ class SubmissionList(DatarunView):
 class FoldView(DatarunView):
     """Shows folds with all their attributes."""
 
+    serializer = SubmissionFoldSerializer
+
     def get_context(self) -> dict[str, Any]:
         return {**super().get_context(), "explain_waiting": make_waiting_explainer()}
 
@@ -50,7 +53,7 @@ class FoldView(DatarunView):
         fresh = rows.prefetch_related("predictions").filter(pk=fold.pk).first()
         if fresh is None:  # deleted with its dataset since it was found
             raise NotFound("Not found.")
-        return dict(SubmissionFoldSerializer(fresh, context=self.get_context()).data)
+        return dict(self.serializer(fresh, context=self.get_context()).data)
 
 
 class SubmissionFoldList(FoldView):
@@ -92,7 +95,9 @@ class SubmissionFoldList(FoldView):
 
 
 class SubmissionFoldDetail(FoldView):
-    """One fold."""
+    """One fold, with its place in the queue."""
+
+    serializer = SubmissionFoldDetailSerializer
 
     def get(self, request: Request, databoard_sf_id: int) -> Response:
         return Response(self.show(self._find(databoard_sf_id)))

@@ -12,7 +12,7 @@ from runapp.selectors import get_raw_data, list_raw_data
 from runapp.serializers import (
     CustomSplitInput,
     FoldsInput,
-    LimitsInput,
+    RawDataChanges,
     RawDataInput,
     RawDataSerializer,
     SplitInput,
@@ -48,8 +48,8 @@ class RawDataDetail(DatarunView):
 
     def patch(self, request: Request, pk: int) -> Response:
         raw_data = get_raw_data(account=self.get_account(), pk=pk)
-        limits = read_input(LimitsInput, request)["limits"]
-        changed = services.change_limits(raw_data=raw_data, limits=limits)
+        changes = read_input(RawDataChanges, request)
+        changed = services.change_raw_data(raw_data=raw_data, **changes)
         return Response(RawDataSerializer(changed, context=self.get_context()).data)
 
     def delete(self, request: Request, pk: int) -> Response:

@@ -246,7 +246,7 @@ def test_cancelled_running_fold_is_dead_within_two_seconds(
     wait_until_dead(runs)
     assert account.read_fold(fold_id)["log_messages"] == "Cancelled on request."
     wait_until(
-        lambda: list_outcomes(service, account, fold_id) == ["overtaken"],
+        lambda: list_outcomes(service, account, fold_id) == ["cancelled"],
         what="the attempt is recorded",
     )
 
@@ -340,7 +340,7 @@ def test_forced_split_restarts_running_folds_and_keeps_finished_ones(
     rows = account.wait_for_folds(running)
     for number, fold_id in enumerate(running):
         assert_same_bits(rows[fold_id], predict(number, held_out_test=0.5))
-        assert list_outcomes(service, account, fold_id) == ["overtaken", "tested"]
+        assert list_outcomes(service, account, fold_id) == ["restarted", "tested"]
     assert_same_bits(account.read_fold(finished), predict())
 
 

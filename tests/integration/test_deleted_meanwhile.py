@@ -15,7 +15,7 @@ from tests.factories import make_account, make_ready_dataset
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ACTIONS: dict[str, Callable[[RawData], object]] = {
-    "limits": lambda raw_data: services.change_limits(raw_data=raw_data, limits={}),
+    "limits": lambda raw_data: services.change_raw_data(raw_data=raw_data, limits={}),
     "delete": lambda raw_data: services.delete_raw_data(raw_data=raw_data),
     "split": lambda raw_data: services.request_split(
         raw_data=raw_data, held_out_test=0.5, random_state=0, force=True

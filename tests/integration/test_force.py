@@ -129,7 +129,7 @@ def test_forced_fold_that_runs_is_restarted() -> None:
     assert len(supervisor.jobs) == 2
     assert (fold.state, fold.attempt) == ("TESTED", 2)
     outcomes = FoldAttempt.objects.order_by("number").values_list("outcome", flat=True)
-    assert list(outcomes) == ["overtaken", "tested"]
+    assert list(outcomes) == ["restarted", "tested"]
 
 
 def test_force_cannot_move_a_fold_to_another_submission() -> None:

@@ -61,6 +61,8 @@ def test_post_answers_the_new_dataset() -> None:
         "n_train": None,
         "n_test": None,
         "limits": DEFAULTS,
+        "paused": False,
+        "fail_fast": False,
     }
 
 

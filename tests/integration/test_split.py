@@ -292,7 +292,7 @@ def test_forced_split_restarts_running_folds() -> None:
     assert (fold.state, fold.attempt) == ("TESTED", 2)
     assert fold.split_digest == raw_data.split_digest != digests[0]
     outcomes = FoldAttempt.objects.filter(fold=fold).order_by("number")
-    assert [attempt.outcome for attempt in outcomes] == ["overtaken", "tested"]
+    assert [attempt.outcome for attempt in outcomes] == ["restarted", "tested"]
 
 
 def test_claimed_fold_waits_again_once_a_new_split_is_forced() -> None:

@@ -36,7 +36,8 @@ def test_get_answers_what_the_post_did_but_the_task_id() -> None:
     response = client.get(PATH)
 
     assert response.status_code == 200
-    assert response.json() == posted
+    place = {"queue_position": None, "estimated_start": None}
+    assert response.json() == {**posted, **place}
 
 
 @pytest.mark.parametrize("method", ["get", "delete", "patch"])
@@ -83,7 +84,7 @@ def test_delete_cancels_a_running_fold_which_its_worker_notices() -> None:
     row = client.get(PATH).json()
     assert (row["state"], row["error_code"]) == ("ERROR", "cancelled")
     assert row["test_predictions"] is None
-    assert FoldAttempt.objects.get(fold=fold).outcome == "overtaken"
+    assert FoldAttempt.objects.get(fold=fold).outcome == "cancelled"
 
 
 def test_cancelled_claim_is_lost() -> None:

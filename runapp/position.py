@@ -1,0 +1,166 @@
+"""Where a waiting fold stands in the queue, and when it is likely to start.
+
+Reckoned, not played through: each account gets the next slot while its share is the least, so the
+one of a fold that has `n` folds of its own account before it is served when the account's share has
+grown by `n` times what its folds are expected to take. Until then every other account is served as
+often as its own share stays below that ("start-time fair queueing", Goyal, Vin and Cheng, 1996).
+What is posted, paused or cancelled meanwhile changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Count, F, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+
+from runapp.models import FairShare, RawData, SubmissionFold
+from runapp.queue import FIRST_EXPECTED_SECONDS, get_cap
+from runapp.selectors import list_live_workers
+from runapp.transitions import Phase
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one account has waiting at one priority.
+
+    Parameters
+    ----------
+    share_seconds : float
+        What it has lately used.
+    fold_seconds : float
+        How long one of its folds is expected to take.
+    """
+
+    priority: str
+    owner_id: int
+    n_waiting: int
+    share_seconds: float
+    fold_seconds: float
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a waiting fold stands.
+
+    Parameters
+    ----------
+    number : int
+        1 for the fold that is next.
+    starts_at : datetime or None
+        When it is likely to start; None when no worker lives that may run it.
+    """
+
+    number: int
+    starts_at: datetime | None
+
+
+def find_position(fold: SubmissionFold) -> Position | None:
+    """Return where a fold stands, None for one that waits for something else than its turn."""
+    raw_data = fold.submission.raw_data
+    if fold.phase != Phase.WAITING or raw_data.state != RawData.State.READY or raw_data.paused:
+        return None
+    n_own = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
+    n_before = n_own.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
+    lines = _list_lines()
+    own = next((line for line in lines if _is_of(line, fold)), None)
+    if own is None:  # claimed since it was read
+        return None
+    ahead = list(count_ahead(own, n_before=n_before, lines=lines))
+    number = 1 + sum(count for _, count in ahead)
+    return Position(number, _estimate_start(own, ahead=ahead, n_before=n_before))
+
+
+def count_ahead(own: Line, *, n_before: int, lines: Iterable[Line]) -> Iterable[tuple[Line, int]]:
+    """Yield how many folds of each line are served before the next one of `own`.
+
+    Parameters
+    ----------
+    own : Line
+        The line of the fold that is asked about.
+    n_before : int
+        How many folds stand before it in that line.
+    lines : iterable of Line
+        All lines, `own` among them.
+    """
+    turn = own.share_seconds + n_before * own.fold_seconds
+    for line in lines:
+        if line.priority < own.priority:
+            yield line, line.n_waiting
+        elif line == own:
+            yield line, n_before
+        elif line.priority == own.priority:
+            served = math.ceil((turn - line.share_seconds) / max(line.fold_seconds, 0.001))
+            yield line, min(max(served, 0), line.n_waiting)
+
+
+def _is_of(line: Line, fold: SubmissionFold) -> bool:
+    return (line.owner_id, line.priority) == (fold.owner_id, fold.priority)
+
+
+def _list_claimable() -> QuerySet[SubmissionFold]:
+    return SubmissionFold.objects.filter(
+        phase=Phase.WAITING, raw_data__state=RawData.State.READY, raw_data__paused=False
+    )
+
+
+def _list_lines() -> list[Line]:
+    shares = {share.owner_id: share for share in FairShare.objects.all()}
+    counts = _list_claimable().values_list("priority", "owner_id").annotate(n=Count("pk"))
+    lines = []
+    for priority, owner_id, n_waiting in counts.order_by("priority", "owner_id"):
+        share = shares.get(owner_id)
+        used = share.seconds if share else 0.0
+        expected = share.expected_seconds if share else FIRST_EXPECTED_SECONDS
+        lines.append(Line(priority, owner_id, n_waiting, used, expected))
+    return lines
+
+
+def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) -> datetime | None:
+    n_slots = sum(
+        worker.slots
+        for worker in list_live_workers()
+        if worker.promises is not None and set(worker.promises) >= settings.REQUIRED_PROMISES
+    )
+    if not n_slots:
+        return None
+    now, left = _list_remaining()
+    n_idle = n_slots - len(left)
+    seconds = 0.0
+    if sum(count for _, count in ahead) >= n_idle:
+        work = sum(count * line.fold_seconds for line, count in ahead)
+        seconds = (work + sum(seconds for _, seconds in left)) / n_slots
+    cap = _find_cap(own.owner_id)
+    own_left = [seconds for owner_id, seconds in left if owner_id == own.owner_id]
+    if n_before + len(own_left) >= cap:
+        seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / cap)
+    return now + timedelta(seconds=seconds)
+
+
+def _list_remaining() -> tuple[datetime, list[tuple[int, float]]]:
+    """Return the database's time, and the owner and the rest of each fold that runs."""
+    running = SubmissionFold.objects.filter(phase=Phase.RUNNING).annotate(
+        expected=Coalesce(F("owner__fair_share__expected_seconds"), FIRST_EXPECTED_SECONDS)
+    )
+    rows = running.values_list("owner_id", "started_at", "expected")
+    now = _read_clock()
+    return now, [
+        (owner_id, max(expected - (now - started_at).total_seconds(), 0.0))
+        for owner_id, started_at, expected in rows
+    ]
+
+
+def _read_clock() -> datetime:
+    # Any row does; the fold that is asked about exists.
+    now: datetime = SubmissionFold.objects.annotate(now=Now()).values_list("now", flat=True)[:1][0]
+    return now
+
+
+def _find_cap(owner_id: int) -> int:
+    caps = FairShare.objects.filter(owner_id=owner_id).values_list("cap", flat=True)
+    cap = caps.first()
+    return get_cap() if cap is None else max(cap, 1)

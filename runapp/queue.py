@@ -1,0 +1,150 @@
+"""The order of the queue: which fold is next, in one statement for both databases.
+
+Waiting folds lie in a partial index by priority, account, dataset, rank within their submission
+and age. A recursive query jumps through it, one probe for each account and dataset that have
+something to wait for, however many folds that is, and finds the first fold of each: a *head*
+(a "loose index scan", see the PostgreSQL wiki). Of the heads the best is next:
+
+1. priority H strictly before L;
+2. the account with the least recent running time (`FairShare`);
+3. the first fold of every submission before the second of any;
+4. the older one.
+
+What keeps a whole account or dataset from running, a pause or a cap, is asked of the heads only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import connection
+
+from runapp.models import RawData, SubmissionFold
+from runapp.transitions import Phase
+
+# Any number does that nobody else uses in this database.
+_CLAIM_LOCK = 4_711_004
+_NO_CAP = 2**31 - 1
+# What a fold is taken to last before any of its account has ended.
+FIRST_EXPECTED_SECONDS = 10.0
+
+# The phases stand in the text: only then may the partial indexes be used.
+_HEADS = f"""
+WITH RECURSIVE head (id, priority, owner_id, raw_data_id, rank) AS (
+    SELECT * FROM (
+        SELECT id, priority, owner_id, raw_data_id, rank FROM runapp_submissionfold
+        WHERE phase = '{Phase.WAITING}'
+        ORDER BY priority, owner_id, raw_data_id, rank, id LIMIT 1
+    ) AS first
+    UNION ALL
+    SELECT fold.id, fold.priority, fold.owner_id, fold.raw_data_id, fold.rank
+    FROM head JOIN runapp_submissionfold AS fold ON fold.id = (
+        SELECT next.id FROM runapp_submissionfold AS next
+        WHERE next.phase = '{Phase.WAITING}' AND (next.priority, next.owner_id, next.raw_data_id)
+            > (head.priority, head.owner_id, head.raw_data_id)
+        ORDER BY next.priority, next.owner_id, next.raw_data_id, next.rank, next.id LIMIT 1
+    )
+), busy (owner_id, folds) AS (
+    SELECT owner_id, count(*) FROM runapp_submissionfold
+    WHERE phase = '{Phase.RUNNING}' GROUP BY owner_id
+)
+SELECT head.id, head.priority, head.owner_id, head.raw_data_id,
+    coalesce(share.cap, %s) - coalesce(busy.folds, 0) AS room,
+    coalesce(share.expected_seconds, %s) AS expected_seconds
+FROM head
+JOIN runapp_rawdata AS dataset ON dataset.id = head.raw_data_id
+LEFT JOIN runapp_fairshare AS share ON share.owner_id = head.owner_id
+LEFT JOIN busy ON busy.owner_id = head.owner_id
+WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
+    AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
+ORDER BY head.priority, coalesce(share.seconds, 0), head.rank, head.id
+"""  # noqa: S608 - the names are our own
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first waiting fold of one account on one dataset at one priority.
+
+    Parameters
+    ----------
+    room : int
+        How many more folds the account may run at once.
+    expected_seconds : float
+        How long it is expected to take.
+    """
+
+    fold_id: int
+    priority: str
+    owner_id: int
+    raw_data_id: int
+    room: int
+    expected_seconds: float
+
+
+def lock_claims() -> None:
+    """Let one claim happen at a time, until the transaction ends.
+
+    A statement of its own, before the one that looks for a head: in READ COMMITTED the next one
+    then sees what the last claim has done. SQLite's transactions are one at a time anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
+
+
+def find_head() -> Head | None:
+    """Return the fold that is next, if any may run."""
+    return next(iter(_query("LIMIT 1")), None)
+
+
+def count_claimable(*, most: int) -> int:
+    """Return how many folds might be claimed now, counting no further than `most`."""
+    if most <= 0:
+        return 0
+    rooms: dict[int, int] = {}
+    found = 0
+    for head in _query(""):
+        room = rooms.setdefault(head.owner_id, head.room)
+        waiting = _count_waiting(head, most=min(room, most - found))
+        rooms[head.owner_id] = room - waiting
+        found += waiting
+        if found >= most:
+            break
+    return found
+
+
+def explain_head() -> str:
+    """Return the database's plan for finding a head."""
+    is_postgresql = connection.vendor == "postgresql"
+    keyword = "EXPLAIN (ANALYZE, BUFFERS)" if is_postgresql else "EXPLAIN QUERY PLAN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{keyword} {_HEADS} LIMIT 1", _list_parameters())
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def get_cap() -> int:
+    """Return how many folds of an account run at once, unless its share says otherwise."""
+    return settings.ACCOUNT_CAP or _NO_CAP
+
+
+def _list_parameters() -> list[float]:
+    return [get_cap(), FIRST_EXPECTED_SECONDS, get_cap()]
+
+
+def _query(ending: str) -> Iterator[Head]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_HEADS} {ending}", _list_parameters())
+        rows = cursor.fetchall()
+    return (Head(*row) for row in rows)
+
+
+def _count_waiting(head: Head, *, most: int) -> int:
+    folds = SubmissionFold.objects.filter(
+        phase=Phase.WAITING,
+        priority=head.priority,
+        owner_id=head.owner_id,
+        raw_data_id=head.raw_data_id,
+    )
+    return folds[: max(most, 0)].count()

@@ -212,7 +212,8 @@ class SubmissionFold(models.Model):
                 condition=Q(phase="waiting"),
             ),
             models.Index(
-                fields=["lease_expires_at", "owner"],
+                # As many rows as slots: the lease that is over is found among them, too.
+                fields=["owner", "lease_expires_at"],
                 name="fold_running",
                 condition=Q(phase="running"),
             ),

@@ -142,7 +142,7 @@ class Migration(migrations.Migration):
             model_name="submissionfold",
             index=models.Index(
                 condition=models.Q(("phase", "running")),
-                fields=["lease_expires_at", "owner"],
+                fields=["owner", "lease_expires_at"],
                 name="fold_running",
             ),
         ),

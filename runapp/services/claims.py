@@ -51,19 +51,25 @@ def claim_fold(*, worker: str) -> SubmissionFold | None:
             head = find_head()
             if head is None:
                 return None
-            if _take(head, worker):
-                rows = SubmissionFold.objects.select_related("submission__raw_data")
-                return rows.filter(pk=head.fold_id).first()
+            is_taken = _take(head, worker)
+        # Not under the lock; None if it was cancelled since.
+        if is_taken and (fold := _load(head)) is not None:
+            return fold
     return None
+
+
+def _load(head: Head) -> SubmissionFold | None:
+    rows = SubmissionFold.objects.select_related("submission__raw_data")
+    return rows.filter(pk=head.fold_id, attempt=head.attempt + 1, phase=Phase.RUNNING).first()
 
 
 def _take(head: Head, worker: str) -> bool:
     # The condition of `move` counts: what was cancelled since the look is not brought back.
     taken = move(
-        SubmissionFold.objects.filter(pk=head.fold_id, phase=Phase.WAITING),
+        SubmissionFold.objects.filter(pk=head.fold_id, attempt=head.attempt),
         phase=Phase.RUNNING,
         state=State.TODO,
-        attempt=F("attempt") + 1,
+        attempt=head.attempt + 1,
         worker=worker,
         started_at=Now(),
         lease_expires_at=_lease_end(),

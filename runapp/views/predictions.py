@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.exceptions import StorageAway
 from runapp.models import SubmissionFold
 from runapp.selectors import get_raw_data
 from runapp.serializers import (
@@ -42,4 +43,9 @@ class PredictionNew(PredictionsView):
         account = self.get_account()
         if raw_data_id is not None:
             get_raw_data(account=account, pk=raw_data_id)
-        return self.answer(services.hand_out_new(owner=account, raw_data_id=raw_data_id))
+        folds = services.hand_out_new(owner=account, raw_data_id=raw_data_id)
+        try:
+            return self.answer(folds)
+        except StorageAway:
+            services.take_back(folds)
+            raise

@@ -160,7 +160,7 @@ class S3Objects:
         return True
 
     def remove_all(self, prefix: str) -> None:
-        """Remove all objects below a prefix, and uploads that were begun there."""
+        """Remove all objects below a prefix."""
         bucket, names = self._location.bucket, [found.path for found in self.list_objects(prefix)]
         for start in range(0, len(names), MOST_REMOVED_AT_ONCE):
             some = names[start : start + MOST_REMOVED_AT_ONCE]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -203,12 +204,22 @@ class Bin:
 
     def list_stored(self) -> Iterator[StoredBlob]:
         """Yield all that lies in the bin, drafts included; what vanishes meanwhile is left out."""
-        for path in self.path.rglob("*"):
-            with suppress(FileNotFoundError):
-                if path.is_file():
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):
                     status = path.stat()
                     place = path.relative_to(self.path).as_posix()
                     yield StoredBlob(place, status.st_size, status.st_mtime)
+
+    def is_older(self, before: float) -> bool:
+        """Tell whether nothing in the bin was written since, in seconds since the epoch."""
+        with suppress(FileNotFoundError):
+            # A new folder may still be without its file.
+            folders = (Path(folder).stat().st_mtime for folder, *_ in os.walk(self.path))
+            files = (blob.modified_at for blob in self.list_stored())
+            return all(moment < before for moment in chain(folders, files))
+        return False
 
     def remove_old(self, blob: StoredBlob, *, before: float) -> bool:
         """Remove a file unless it was written or renewed since; tell whether it is gone.
@@ -217,21 +228,25 @@ class Bin:
         ----------
         before : float
             Seconds since the epoch.
+
+        Raises
+        ------
+        StorageAway
+            When the storage refuses.
         """
         path = self.path / blob.path
-        # Renamed first: a writer that renews it now misses it and writes it anew, and one that
-        # did so a moment ago has left its mark on what is looked at here.
         doomed = path.with_name(f"{_DOOMED_PREFIX}{path.name}")
-        try:
+        with writing(), suppress(FileNotFoundError):
+            # Renamed first: a writer that renews it now misses it and writes it anew, and one that
+            # did so a moment ago has left its mark on what is looked at here.
             os.replace(path, doomed)
-        except FileNotFoundError:
-            return False
-        is_old = doomed.stat().st_mtime < before
-        if not is_old:
-            with suppress(FileExistsError):
-                os.link(doomed, path)
-        doomed.unlink()
-        return is_old
+            is_old = doomed.stat().st_mtime < before
+            if not is_old:
+                with suppress(FileExistsError):
+                    os.link(doomed, path)
+            doomed.unlink()
+            return is_old
+        return False
 
     def remove(self) -> None:
         """Remove everything of the dataset; what is gone already is no error."""

@@ -50,7 +50,7 @@ class ObjectStore(Protocol):
         """Remove an object if it was written before; tell whether it did."""
 
     def remove_all(self, prefix: str) -> None:
-        """Remove all objects below a prefix, and uploads that were begun there."""
+        """Remove all objects below a prefix."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,10 @@ class RemoteBin(Bin):
     def list_stored(self) -> Iterator[StoredBlob]:
         """Yield all that lies in the bin."""
         return self.objects.list_objects(f"{self.relative_path}/")
+
+    def is_older(self, before: float) -> bool:
+        """Tell whether nothing in the bin was written since, in seconds since the epoch."""
+        return all(blob.modified_at < before for blob in self.list_stored())
 
     def remove_old(self, blob: StoredBlob, *, before: float) -> bool:
         """Remove an object unless it was written since; tell whether it is gone."""

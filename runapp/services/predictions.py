@@ -66,9 +66,10 @@ def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> list[Submi
     with transaction.atomic():
         numbers = list(dict.fromkeys(ids))
         keys = _list_keys(wanted, column="databoard_sf_id", values=numbers)
+        folds = _load(keys)
         if account == owner:
             _mark_handed_out(keys)
-        return _load(keys)
+        return folds
 
 
 def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold]:
@@ -84,13 +85,14 @@ def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold
             .order_by("finished_at", "pk")
             .values_list("pk", flat=True)
         )
+        folds = _load(keys)
         _mark_handed_out(keys)
-        return _load(keys)
+        return folds
 
 
 def take_back(folds: Iterable[SubmissionFold]) -> None:
-    """Let folds be new again: they could not be handed out after all."""
-    for some in _cut([fold.pk for fold in folds]):
+    """Let folds be new that were so when they were loaded: they could not be handed out."""
+    for some in _cut([fold.pk for fold in folds if fold.new]):
         SubmissionFold.objects.filter(pk__in=some, state=State.TESTED).update(new=True)
 
 

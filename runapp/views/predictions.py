@@ -22,7 +22,11 @@ class PredictionsView(DatarunView):
 
     def answer(self, folds: list[SubmissionFold]) -> Response:
         serializer = PredictionsRowSerializer(folds, many=True, context=self.get_context())
-        return Response(serializer.data)
+        try:
+            return Response(serializer.data)
+        except StorageAway:
+            services.take_back(folds)
+            raise
 
 
 class PredictionList(PredictionsView):
@@ -43,9 +47,4 @@ class PredictionNew(PredictionsView):
         account = self.get_account()
         if raw_data_id is not None:
             get_raw_data(account=account, pk=raw_data_id)
-        folds = services.hand_out_new(owner=account, raw_data_id=raw_data_id)
-        try:
-            return self.answer(folds)
-        except StorageAway:
-            services.take_back(folds)
-            raise
+        return self.answer(services.hand_out_new(owner=account, raw_data_id=raw_data_id))

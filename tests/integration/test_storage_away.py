@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runapp.models import FoldAttempt, RawData, SubmissionFold
-from runapp.services import pulse, training
+from runapp.runner.contract import FrameKind
+from runapp.services import patience, pulse, training
 from runapp.services.raw_data import request_split
 from runapp.services.work import run_next
 from runapp.storage import Kind
@@ -87,25 +88,43 @@ def test_split_waits_unspent_until_the_storage_is_back(unmount: Any) -> None:
     assert raw_data.state == "READY"
 
 
-def test_fold_whose_predictions_cannot_be_stored_is_not_spent(settings: Any, unmount: Any) -> None:
+@pytest.mark.parametrize(
+    ("comes_back", "state"),
+    [
+        pytest.param(True, "TESTED", id="comes-back"),
+        pytest.param(False, "TODO", id="worker-leaves"),
+    ],
+)
+def test_predictions_wait_for_a_storage_that_refuses_them(
+    comes_back: bool, state: str, settings: Any, unmount: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.0)
+    # The test's own connection is in a transaction, which looks like one that has failed.
+    monkeypatch.setattr(patience, "forget_broken_connections", lambda: None)
     settings.INLINE_PREDICTIONS_BYTES = 0
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
+    asked_after_refusal: list[None] = []
 
-    def refuse(kind: object) -> None:
-        # Not even root makes folders there.
-        settings.STORAGE_ROOT = Path("/sys/kernel")
+    def refuse(kind: FrameKind) -> None:
+        if kind is FrameKind.TEST_PREDICTIONS:
+            # Not even root makes folders there.
+            settings.STORAGE_ROOT = Path("/sys/kernel")
+
+    def is_leaving() -> bool:
+        if Path("/sys/kernel") == settings.STORAGE_ROOT:
+            asked_after_refusal.append(None)
+        if len(asked_after_refusal) < 3:  # once by the run, then by whoever stores
+            return False
+        unmount(comes_back)
+        return not comes_back
 
     supervisor = InstantSupervisor(at_stage=refuse)
-    went_on = run_next(worker="w", supervisor=supervisor, is_leaving=lambda: False)
+    went_on = run_next(worker="w", supervisor=supervisor, is_leaving=is_leaving)
 
     fold.refresh_from_db()
-    assert not went_on
-    assert (fold.phase, fold.state, fold.failures) == (Phase.WAITING, "TODO", 0)
-    unmount(True)
-    work()
-    fold.refresh_from_db()
-    assert fold.state == "TESTED"
+    assert went_on is comes_back
+    assert (fold.state, fold.failures, len(supervisor.jobs)) == (state, 0, 1)
 
 
 @pytest.mark.parametrize("part", ["X_train", "X_test", "y_train"])
@@ -137,7 +156,7 @@ def test_worker_that_leaves_gives_back_a_fold_whose_files_are_on_their_way(
     fold.refresh_from_db()
     assert supervisor.jobs == []
     assert (fold.phase, fold.failures) == (Phase.WAITING, 0)
-    assert FoldAttempt.objects.get().outcome == "returned"
+    assert not FoldAttempt.objects.exists()  # nothing of it has begun
 
 
 def test_fold_cancelled_while_its_files_are_on_their_way_is_not_run(

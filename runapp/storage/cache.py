@@ -178,7 +178,7 @@ class Cache:
         with self._threads:
             if self._is_ready:
                 return
-            for folder in (self._drafts, self._fetches, self.root / BINS):
+            for folder in (self.root, self._drafts, self._fetches, self.root / BINS):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._open_ledger() as ledger:
                 for path in self._drafts.iterdir():

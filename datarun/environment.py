@@ -6,12 +6,12 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from runapp.runner.promises import Promise
+from runapp.storage.location import BadLocation, S3Location, parse_location
 
 env = environ.Env()
 
@@ -106,18 +106,22 @@ def read_database(*, home: Path) -> dict[str, Any]:
     return database
 
 
-def read_storage_root(*, home: Path) -> Path:
-    """Return the folder named by DATARUN_STORAGE_URL (`file:///...`), or the one in the home.
+def read_storage(*, home: Path) -> tuple[Path, S3Location | None]:
+    """Return the folder in which blobs are read, and the object store it is a cache of, if any.
+
+    DATARUN_STORAGE_URL names either (`file:///...`, `s3://...`); by default it is a folder in
+    the home.
 
     Raises
     ------
     ImproperlyConfigured
-        When the URL names another kind of storage than a folder.
+        When the URL cannot be understood.
     """
-    url = os.environ.get("DATARUN_STORAGE_URL", "")
+    url = os.environ.get("DATARUN_STORAGE_URL", "").strip()
     if not url:
-        return home / "storage"
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-        raise ImproperlyConfigured("DATARUN_STORAGE_URL must look like file:///srv/datarun.")
-    return Path(unquote(parts.path))
+        return home / "storage", None
+    try:
+        location = parse_location(url)
+    except BadLocation as error:
+        raise ImproperlyConfigured(f"DATARUN_STORAGE_URL {error}") from error
+    return (location, None) if isinstance(location, Path) else (home / "cache", location)

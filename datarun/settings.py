@@ -13,7 +13,7 @@ from datarun.environment import (
     read_home,
     read_promises,
     read_secret_key,
-    read_storage_root,
+    read_storage,
     read_whole_number,
 )
 from runapp.runner.promises import DEFAULT_REQUIRED
@@ -141,8 +141,10 @@ DEFAULT_LIMITS = {name: min(value, MAX_LIMITS[name]) for name, value in _LIMITS_
 MAX_PART_BYTES = read_whole_number("DATARUN_MAX_PART_MB", 16_384, least=1) * 2**20
 SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least=1)
 
-# Storage: blobs, scratch folders of running folds, the embedded broker's messages.
-STORAGE_ROOT = read_storage_root(home=DATARUN_HOME)
+# Storage: blobs, and scratch folders of running folds. Blobs are read below STORAGE_ROOT, which is
+# the storage itself or, where there is a remote one, this machine's cache of it.
+STORAGE_ROOT, STORAGE_REMOTE = read_storage(home=DATARUN_HOME)
+CACHE_BYTES = read_whole_number("DATARUN_CACHE_MB", 10_240, least=1) * 2**20
 SCRATCH_ROOT = DATARUN_HOME / "scratch"
 INLINE_PREDICTIONS_BYTES = 64 * 1024
 

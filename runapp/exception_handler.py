@@ -30,6 +30,11 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
     """Answer an error; None leaves it to Django's own 500."""
     if isinstance(error, ours.SpecificModuleMissing):
         return Response({"error": error.message}, status=406)
+    if isinstance(error, ours.StorageAway):
+        logger.error("the storage refused: %s", error.__cause__ or "it did not answer just before")
+        return Response(
+            _describe(None, error.code, error.message), status=503, headers={"Retry-After": "2"}
+        )
     if isinstance(error, ours.DatarunError):
         return _answer_ours(error)
     if isinstance(error, OperationalError):

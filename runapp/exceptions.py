@@ -61,3 +61,15 @@ class StorageError(DatarunError):
     """
 
     code = "storage"
+
+
+class StorageAway(StorageError):
+    """The storage does not answer, or refuses: it is full, read-only or denied (503).
+
+    Nothing is known of the blob that was asked for; trying again later may do.
+    """
+
+    code = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The storage is busy, full or away; try again.")

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from runapp.storage import Bin
+from runapp.stores import get_storage
 from runapp.transitions import Phase, State
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class RawData(models.Model):
 
     @property
     def bin(self) -> Bin:
-        return Bin(root=settings.STORAGE_ROOT, key=self.storage_key)
+        return get_storage().get_bin(self.storage_key)
 
     @property
     def files_path(self) -> str:

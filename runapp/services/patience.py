@@ -1,4 +1,4 @@
-"""Waiting for a database that is away."""
+"""Waiting for a database, or a storage, that is away."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ MOST_SECONDS = 5.0
 Answer = TypeVar("Answer")
 
 
-def insist(action: Callable[[], Answer], *, what: str, should_stop: Callable[[], bool]) -> Answer:
-    """Do what needs the database, again and again while it is away.
+def insist(
+    action: Callable[[], Answer],
+    *,
+    what: str,
+    should_stop: Callable[[], bool],
+    away: tuple[type[Exception], ...] = (OperationalError, InterfaceError),
+) -> Answer:
+    """Do what needs the database or the storage, again and again while it is away.
 
     Parameters
     ----------
@@ -29,20 +35,22 @@ def insist(action: Callable[[], Answer], *, what: str, should_stop: Callable[[],
         What is waited with, for the log.
     should_stop : callable
         True when nothing is worth waiting for any more.
+    away : tuple of exception types, optional
+        What says that it is away; by default the errors of the database.
 
     Raises
     ------
-    OperationalError, InterfaceError
+    One of `away`
         The last one, when `should_stop` says so.
     """
     seconds = FIRST_SECONDS
     while True:
         try:
             return action()
-        except (OperationalError, InterfaceError) as error:
+        except away as error:
             if should_stop():
                 raise
-            logger.warning("%s waits for the database: %s", what, error)
+            logger.warning("%s waits: %s", what, error)
         forget_broken_connections()
         # Jitter, so that the slots do not all come back at the same moment.
         time.sleep(seconds * random.uniform(0.5, 1))  # noqa: S311 - no secret

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from django.conf import settings
@@ -13,14 +13,16 @@ from django.db.models import Q
 from numpy.typing import NDArray
 
 from runapp.models import Predictions, SubmissionFold
-from runapp.storage import Bin, Kind
+from runapp.storage import Bin, Kind, Pulse
 from runapp.transitions import FINISHED, State
 
 # SQLite takes a bounded number of parameters in one statement.
 _MOST_PARAMETERS = 900
 
 
-def store_predictions(values: NDArray[np.float64], *, part: str, bin: Bin) -> Predictions:
+def store_predictions(
+    values: NDArray[np.float64], *, part: str, bin: Bin, pulse: Pulse
+) -> Predictions:
     """Make the row of a fold's predictions; the bytes of large ones go to the dataset's bin.
 
     Parameters
@@ -31,6 +33,8 @@ def store_predictions(values: NDArray[np.float64], *, part: str, bin: Bin) -> Pr
         `full_train` or `test`.
     bin : Bin
         The dataset's blobs.
+    pulse : callable
+        Called while large ones are on their way.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def store_predictions(values: NDArray[np.float64], *, part: str, bin: Bin) -> Pr
     if len(content) <= settings.INLINE_PREDICTIONS_BYTES:
         row.digest, row.data = hashlib.sha256(content).hexdigest(), content
     else:
-        row.digest = bin.write(kind=Kind.PREDICTIONS, content=content)
+        row.digest = bin.write(kind=Kind.PREDICTIONS, content=content, pulse=pulse)
     return row
 
 
@@ -62,9 +66,10 @@ def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> list[Submi
     with transaction.atomic():
         numbers = list(dict.fromkeys(ids))
         keys = _list_keys(wanted, column="databoard_sf_id", values=numbers)
+        folds = _load(keys)
         if account == owner:
             _mark_handed_out(keys)
-        return _load(keys)
+        return folds
 
 
 def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold]:
@@ -80,8 +85,15 @@ def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold
             .order_by("finished_at", "pk")
             .values_list("pk", flat=True)
         )
+        folds = _load(keys)
         _mark_handed_out(keys)
-        return _load(keys)
+        return folds
+
+
+def take_back(folds: Iterable[SubmissionFold]) -> None:
+    """Let folds be new that were so when they were loaded: they could not be handed out."""
+    for some in _cut([fold.pk for fold in folds if fold.new]):
+        SubmissionFold.objects.filter(pk__in=some, state=State.TESTED).update(new=True)
 
 
 def _list_keys(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from numpy.typing import NDArray
 
-from runapp.exceptions import StorageError
+from runapp.exceptions import StorageAway, StorageError
 from runapp.models import RawData
 from runapp.runner import columns
-from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob
+from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob, Usage
 from runapp.runner.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
 from runapp.services.claims import (
@@ -28,6 +30,7 @@ from runapp.services.claims import (
 )
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.patience import insist
+from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.training import name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
@@ -55,7 +58,8 @@ def run_split(
     Returns
     -------
     bool
-        False when the runner could not begin and the split, unspent, is for another to take.
+        False when the runner could not begin, or the storage is away, and the split, unspent, is
+        for another to take.
     """
     with heartbeat(
         name=f"dataset {raw_data.pk}",
@@ -65,24 +69,33 @@ def run_split(
     ) as heart:
         try:
             result, parts = _run(raw_data, supervisor, heart.should_stop)
-        except (StorageError, FileNotFoundError) as error:
-            if not held_split(raw_data).exists():
-                logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
-                return True
-            logger.error("dataset %s: %s", raw_data.pk, error)
-            return_split(
-                raw_data,
-                reason="The dataset's files cannot be read here.",
-                is_failure=True,
-                error_code="internal_error",
+            insist(
+                lambda: _record(raw_data, result, parts, heart),
+                what=f"dataset {raw_data.pk}",
+                should_stop=is_leaving,
             )
-            return True
-        insist(
-            lambda: _record(raw_data, result, parts, heart),
-            what=f"dataset {raw_data.pk}",
-            should_stop=is_leaving,
-        )
+        except Interrupted:
+            result = RunResult(Outcome.STOPPED, "Stopped while files were moved", "", "", Usage())
+            _record(raw_data, result, {}, heart)
+        except (StorageError, FileNotFoundError) as error:
+            return _give_back(raw_data, error)
     return result.outcome is not Outcome.NOT_STARTED
+
+
+def _give_back(raw_data: RawData, error: StorageError | FileNotFoundError) -> bool:
+    """Give a split back for its files; False when the slot should pause."""
+    is_away = isinstance(error, StorageAway)
+    if not held_split(raw_data).exists():
+        logger.info("dataset %s: deleted or split anew meanwhile", raw_data.pk)
+        return True
+    logger.error("dataset %s: %s (%s)", raw_data.pk, error, error.__cause__)
+    return_split(
+        raw_data,
+        reason="The dataset's files cannot be read here.",
+        is_failure=not is_away,
+        error_code="internal_error",
+    )
+    return not is_away
 
 
 def _record(raw_data: RawData, result: RunResult, parts: dict[str, str], heart: Heartbeat) -> None:
@@ -108,18 +121,20 @@ def _run(
     raw_data: RawData, supervisor: Supervisor, should_stop: Callable[[], bool]
 ) -> tuple[RunResult, dict[str, str]]:
     bin = raw_data.bin
-    files = {
-        name: bin.locate(kind=Kind.RAW, digest=digest) for name, digest in raw_data.files.items()
-    }
-    for digest in raw_data.files.values():
-        bin.open(kind=Kind.RAW, digest=digest).close()
+    pulse = make_pulse(should_stop)
     writers: dict[str, BlobWriter] = {}
     with ExitStack() as stack:
+        # Held open, as a blob that nobody uses may leave a cache.
+        files = {
+            name: stack.enter_context(bin.open(kind=Kind.RAW, digest=digest, pulse=pulse))
+            for name, digest in raw_data.files.items()
+        }
         for name, (_, kind) in _PARTS.items():
-            writers[name] = stack.enter_context(bin.open_writer(kind=kind))
+            writers[name] = stack.enter_context(bin.open_writer(kind=kind, pulse=pulse))
+        n_bytes = sum(os.fstat(file.fileno()).st_size for file in files.values())
         result = supervisor.run_split(
-            job=_make_job(raw_data, n_bytes=sum(path.stat().st_size for path in files.values())),
-            files=files,
+            job=_make_job(raw_data, n_bytes=n_bytes),
+            files={name: Path(file.name) for name, file in files.items()},
             sinks={kind: writers[name].write for name, (kind, _) in _PARTS.items()},
             max_part_bytes=settings.MAX_PART_BYTES,
             should_stop=should_stop,
@@ -173,6 +188,8 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
     )
     if not stored:
         logger.info("dataset %s: a split refused, a newer one was asked for", raw_data.pk)
+        if not RawData.objects.filter(pk=raw_data.pk).exists():
+            raw_data.bin.remove()  # what this run wrote after the dataset had been deleted
 
 
 def _read_labels(raw_data: RawData, digest: str) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
-from runapp.exceptions import StorageError
+from runapp.exceptions import StorageAway, StorageError
 from runapp.models import Predictions, RawData, SubmissionFold
 from runapp.runner import columns
 from runapp.runner.contract import (
@@ -36,8 +36,9 @@ from runapp.services.heartbeat import Heartbeat
 from runapp.services.moves import move
 from runapp.services.patience import forget_broken_connections, insist
 from runapp.services.predictions import store_predictions
+from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.shares import settle
-from runapp.storage import Kind
+from runapp.storage import Kind, Pulse
 from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def run_fold(
     Returns
     -------
     bool
-        False when the runner could not begin and the fold, unspent, is for another to take.
+        False when the runner could not begin, or the storage is away, and the fold, unspent, is
+        for another to take.
     """
     raw_data = fold.submission.raw_data
     fold.code_digest, fold.split_digest = fold.submission.hash_files, raw_data.split_digest
@@ -83,29 +85,38 @@ def run_fold(
         renew=lambda: renew_fold(fold),
         is_leaving=is_leaving,
     ) as heart:
+        pulse = make_pulse(heart.should_stop)
         try:
-            job = _make_job(fold, raw_data)
-            result = _run(fold, raw_data, job, supervisor, heart, made)
+            job = _make_job(fold, raw_data, pulse)
+            result = _run(fold, raw_data, job, supervisor, heart, made, pulse)
+            # What was trained is not thrown away because the database is away for a moment.
+            insist(
+                lambda: _record(fold, raw_data, result, made, heart, pulse),
+                what=f"fold {fold.pk}",
+                should_stop=is_leaving,
+            )
         except DoesNotFit as error:
             result = RunResult(Outcome.SUBMISSION_ERROR, str(error), "", "", Usage())
             _record_error(fold, result, heart, error_code="split_error")
-            return True
+        except Interrupted:
+            result = RunResult(Outcome.STOPPED, "Stopped while files were moved", "", "", Usage())
+            _record(fold, raw_data, result, {}, heart, pulse)
         except StorageError as error:
-            logger.error("fold %s: %s", fold.pk, error.message)
-            return_fold(
-                fold,
-                reason="The dataset's files cannot be read here.",
-                is_spent=True,
-                error_code="internal_error",
-            )
-            return True
-        # What was trained is not thrown away because the database is away for a moment.
-        insist(
-            lambda: _record(fold, raw_data, result, made, heart),
-            what=f"fold {fold.pk}",
-            should_stop=is_leaving,
-        )
+            return _give_back(fold, error)
     return result.outcome is not Outcome.NOT_STARTED
+
+
+def _give_back(fold: SubmissionFold, error: StorageError) -> bool:
+    """Give a fold back for its files; False when the slot should pause."""
+    is_away = isinstance(error, StorageAway)
+    logger.error("fold %s: %s (%s)", fold.pk, error.message, error.__cause__)
+    return_fold(
+        fold,
+        reason="The dataset's files cannot be read here.",
+        is_spent=not is_away,
+        error_code="internal_error",
+    )
+    return not is_away
 
 
 def _run(
@@ -115,6 +126,7 @@ def _run(
     supervisor: Supervisor,
     heart: Heartbeat,
     made: dict[str, NDArray[np.float64]],
+    pulse: Pulse,
 ) -> RunResult:
     def on_start() -> None:
         _write_unless_away(lambda: begin_attempt(fold=fold), fold)
@@ -128,7 +140,9 @@ def _run(
     assert raw_data.parts is not None
     with ExitStack() as stack:
         x_train, x_test = (
-            stack.enter_context(raw_data.bin.open(kind=Kind.FEATURES, digest=raw_data.parts[name]))
+            stack.enter_context(
+                raw_data.bin.open(kind=Kind.FEATURES, digest=raw_data.parts[name], pulse=pulse)
+            )
             for name in ("X_train", "X_test")
         )
         return supervisor.run_fold(
@@ -161,7 +175,7 @@ def _write_unless_away(write: Callable[[], None], fold: SubmissionFold) -> None:
         forget_broken_connections()
 
 
-def _make_job(fold: SubmissionFold, raw_data: RawData) -> FoldJob:
+def _make_job(fold: SubmissionFold, raw_data: RawData, pulse: Pulse) -> FoldJob:
     # A dataset that is READY has them all.
     assert raw_data.parts is not None
     assert raw_data.n_train is not None
@@ -169,23 +183,24 @@ def _make_job(fold: SubmissionFold, raw_data: RawData) -> FoldJob:
     bin, parts = raw_data.bin, raw_data.parts
     train_is = unpack_indices(bytes(fold.train_is))
     _check_fit(fold, raw_data, train_is)
-    y = columns.read_column(bin.read(kind=Kind.LABELS, digest=parts["y_train"]))[train_is]
+    labels = bin.read(kind=Kind.LABELS, digest=parts["y_train"], pulse=pulse)
+    y = columns.read_column(labels)[train_is]
     packed = io.BytesIO()
     columns.write_column(y, packed)
     kit_module = raw_data.specific_module
     kit_files = {name: sha for name, sha in raw_data.files.items() if name.endswith(".py")}
     classes = raw_data.classes if kit_module is None else None
     return FoldJob(
-        files=bin.read_tree(kind=Kind.CODE, files=fold.submission.files),
+        files=bin.read_tree(kind=Kind.CODE, files=fold.submission.files, pulse=pulse),
         elements=tuple(raw_data.elements),
-        kit_files=bin.read_tree(kind=Kind.RAW, files=kit_files),
+        kit_files=bin.read_tree(kind=Kind.RAW, files=kit_files, pulse=pulse),
         kit_module=kit_module,
         form=DataForm(parts["form"]),
         train_is=train_is,
         labels=packed.getvalue(),
         n_train=raw_data.n_train,
         n_test=raw_data.n_test,
-        test_bytes=bin.locate(kind=Kind.FEATURES, digest=parts["X_test"]).stat().st_size,
+        test_bytes=bin.measure(kind=Kind.FEATURES, digest=parts["X_test"]),
         n_classes=None if classes is None else len(classes),
         class_columns=() if classes is None else _place_classes(classes, y),
         limits=Limits(**raw_data.limits_in_force),
@@ -215,6 +230,7 @@ def _record(
     result: RunResult,
     made: dict[str, NDArray[np.float64]],
     heart: Heartbeat,
+    pulse: Pulse,
 ) -> None:
     if result.outcome is Outcome.STOPPED and heart.has_left:
         return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
@@ -229,7 +245,7 @@ def _record(
             error_code=name_our_fault(result.outcome),
         )
     elif result.outcome is Outcome.TESTED:
-        _record_success(fold, raw_data, result, made, heart)
+        _record_success(fold, raw_data, result, made, heart, pulse)
     else:
         _record_error(fold, result, heart, error_code=result.outcome.value)
 
@@ -240,8 +256,17 @@ def _record_success(
     result: RunResult,
     made: dict[str, NDArray[np.float64]],
     heart: Heartbeat,
+    pulse: Pulse,
 ) -> None:
-    rows = [store_predictions(values, part=part, bin=raw_data.bin) for part, values in made.items()]
+    rows = insist(
+        lambda: [
+            store_predictions(values, part=part, bin=raw_data.bin, pulse=pulse)
+            for part, values in made.items()
+        ],
+        what=f"fold {fold.pk}",
+        should_stop=heart.should_stop,
+        away=(StorageAway,),
+    )
     with transaction.atomic():
         moved = move(
             held_fold(fold),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.exceptions import StorageAway
 from runapp.models import SubmissionFold
 from runapp.selectors import get_raw_data
 from runapp.serializers import (
@@ -21,7 +22,11 @@ class PredictionsView(DatarunView):
 
     def answer(self, folds: list[SubmissionFold]) -> Response:
         serializer = PredictionsRowSerializer(folds, many=True, context=self.get_context())
-        return Response(serializer.data)
+        try:
+            return Response(serializer.data)
+        except StorageAway:
+            services.take_back(folds)
+            raise
 
 
 class PredictionList(PredictionsView):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from django.db.models.functions import Now
 
-from runapp import storage
 from runapp.models import Predictions, Submission, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
 from runapp.services.claims import claim_fold
 from runapp.services.submissions import find_submission
+from runapp.storage import bins
 from tests.doubles import make_predictions
 from tests.factories import (
     CLASSIFIER,
@@ -321,14 +321,14 @@ def test_fold_of_a_dataset_deleted_while_its_code_is_written_leaves_nothing(
 ) -> None:
     account = make_account()
     raw_data = make_raw_data(account)
-    publish = storage._publish
+    publish = bins._publish
 
     def delete_and_publish(draft: Path, path: Path) -> None:
         with django_capture_on_commit_callbacks(execute=True):
             raw_data.__class__.objects.filter(pk=raw_data.pk).delete()
         publish(draft, path)
 
-    monkeypatch.setattr(storage, "_publish", delete_and_publish)
+    monkeypatch.setattr(bins, "_publish", delete_and_publish)
 
     response = post_fold(make_client(account), raw_data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -181,15 +182,15 @@ def test_nested_names_and_empty_files_are_taken(post: Post) -> None:
 
 def test_failing_storage_leaves_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*named: Any) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("runapp.storage._publish", fail)
+    monkeypatch.setattr("runapp.storage.bins._publish", fail)
     client = make_client(make_account())
-    client.raise_request_exception = False
 
     response = client.post("/runapp/rawdata/", make_raw_data_body())
 
-    assert response.status_code == 500
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "2"
     assert "device" not in response.content.decode()
     assert not RawData.objects.exists()
     assert list_stored() == []

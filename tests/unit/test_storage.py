@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runapp.exceptions import StorageError
-from runapp.storage import Bin, Kind, compute_tree_digest
+from runapp.exceptions import StorageAway, StorageError
+from runapp.storage import Bin, FolderStorage, Kind, compute_tree_digest
 
+PROJECT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef"
 
 
@@ -63,6 +67,8 @@ def test_path_of_a_bin_is_relative_and_below_the_root(bin: Bin, tmp_path: Path) 
 
 
 def test_missing_blob_is_told_without_a_path(bin: Bin, tmp_path: Path) -> None:
+    bin.write(kind=Kind.RAW, content=b"another")
+
     for read in (bin.read, bin.open):
         with pytest.raises(StorageError, match="cannot be read") as caught:
             read(kind=Kind.RAW, digest="0" * 64)
@@ -140,6 +146,115 @@ def test_tree_does_not_write_below_names_of_its_files(bin: Bin, tmp_path: Path) 
     assert not (tmp_path.parent / "escape").exists()
     assert list(tree.files) == ["../../../escape"]
     assert all(len(path.name) == 64 for path in list_files(bin.path))
+
+
+def test_storage_that_is_not_mounted_is_away_and_says_nothing_of_the_blob(bin: Bin) -> None:
+    for read in (bin.read, bin.open, bin.measure):
+        with pytest.raises(StorageAway, match="try again"):
+            read(kind=Kind.RAW, digest="0" * 64)
+
+
+def test_storage_that_refuses_is_away() -> None:
+    # Not even root makes folders in /sys.
+    refusing = Bin(root=Path("/sys/kernel"), key=KEY)
+
+    with pytest.raises(StorageAway) as caught:
+        refusing.write(kind=Kind.RAW, content=b"x")
+
+    assert "/sys" not in caught.value.message
+
+
+def test_full_disk_is_an_absence_and_leaves_no_blob(tmp_path: Path) -> None:
+    # A file may not grow beyond this limit, whoever writes: the kernel refuses as for a full disk.
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from runapp.exceptions import StorageAway\n"
+        "from runapp.storage import Bin, Kind\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    Bin(root=Path(sys.argv[1]), key='k').write(kind=Kind.RAW, content=b'x' * 5000)\n"
+        "except StorageAway:\n"
+        "    print('away')\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert done.stdout == "away\n"
+    assert list_files(tmp_path) == []
+
+
+def test_damaged_blob_is_not_opened_and_its_good_copy_is(bin: Bin) -> None:
+    digest = bin.write(kind=Kind.FEATURES, content=b"content")
+    path = bin.locate(kind=Kind.FEATURES, digest=digest)
+    path.write_bytes(b"c0ntent")
+
+    with pytest.raises(StorageError, match="damaged"):
+        bin.open(kind=Kind.FEATURES, digest=digest)
+
+    path.write_bytes(b"content")
+    with bin.open(kind=Kind.FEATURES, digest=digest) as file:
+        assert file.read() == b"content"
+
+
+def test_blob_is_checked_again_only_when_its_file_has_changed(bin: Bin) -> None:
+    digest = bin.write(kind=Kind.FEATURES, content=b"content")
+    path = bin.locate(kind=Kind.FEATURES, digest=digest)
+    pieces: list[None] = []
+
+    def open_and_close() -> int:
+        bin.open(kind=Kind.FEATURES, digest=digest, pulse=lambda: pieces.append(None)).close()
+        return len(pieces)
+
+    assert [open_and_close(), open_and_close()] == [1, 1]
+
+    os.utime(path, ns=(1, 1))
+    assert open_and_close() == 2
+
+    path.write_bytes(b"c0ntent")
+    with pytest.raises(StorageError, match="damaged"):
+        open_and_close()
+
+
+def test_measured_blob_has_its_size(bin: Bin) -> None:
+    digest = bin.write(kind=Kind.FEATURES, content=b"content")
+
+    assert bin.measure(kind=Kind.FEATURES, digest=digest) == 7
+
+
+def test_storage_lists_its_bins_and_what_lies_in_them(bin: Bin, tmp_path: Path) -> None:
+    storage = FolderStorage(root=tmp_path)
+    assert storage.list_keys() == []
+
+    digest = bin.write(kind=Kind.RAW, content=b"content")
+
+    (blob,) = storage.get_bin(KEY).list_stored()
+    assert storage.list_keys() == [KEY]
+    assert (blob.kind, blob.digest, blob.size) == ("raw", digest, 7)
+
+
+def test_old_blob_is_removed_and_one_that_was_renewed_is_not(bin: Bin) -> None:
+    digest = bin.write(kind=Kind.CODE, content=b"content")
+    path = bin.locate(kind=Kind.CODE, digest=digest)
+    os.utime(path, (1000, 1000))
+    (blob,) = bin.list_stored()
+    bin.write(kind=Kind.CODE, content=b"content")  # somebody is about to refer to it
+
+    assert not bin.remove_old(blob, before=2000)
+    assert bin.read(kind=Kind.CODE, digest=digest) == b"content"
+
+    os.utime(path, (1000, 1000))
+    assert bin.remove_old(blob, before=2000)
+    assert list_files(bin.path) == []
+    assert not bin.remove_old(blob, before=2000)
 
 
 NAMED = st.dictionaries(st.text(max_size=5), st.binary(max_size=5), max_size=3)

@@ -1,0 +1,49 @@
+"""Removes what nobody needs any more."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from runapp.exceptions import StorageError
+from runapp.services.retention import Removal, prune
+
+
+class Command(BaseCommand):
+    help = (
+        "Remove files that no row refers to and that are older than a day, rows of workers that "
+        "are gone, expired sessions and tokens; may run while the service does."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--days",
+            type=_read_days,
+            metavar="N",
+            help="also predictions and attempts of folds that finished more than N days ago and "
+            "were handed out; the folds stay",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="tell what would be removed, and remove nothing"
+        )
+
+    def handle(self, *, days: int | None, dry_run: bool, **rest: Any) -> None:
+        verb = "would remove" if dry_run else "removed"
+        try:
+            for removal in prune(days=days, is_dry_run=dry_run):
+                self.stdout.write(f"{verb} {_describe(removal)}")
+        except StorageError as error:
+            raise CommandError(f"{error.message} ({error.__cause__})") from error
+
+
+def _read_days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
+    return int(text)
+
+
+def _describe(removal: Removal) -> str:
+    size = "" if removal.n_bytes is None else f" ({removal.n_bytes} bytes)"
+    return f"{removal.count} {removal.what}{size}"

@@ -20,11 +20,10 @@ Errback = Callable[[Exception, float], Any]
 class PatientConnection(Connection):
     """Waits for a broker with tries at least every five seconds, each told in one line."""
 
-    def ensure_connection(
+    def ensure_connection(  # type: ignore[override]
         self,
         errback: Errback | None = None,
-        max_retries: int | None = None,
-        *args: Any,
+        max_retries: Any = None,
         **kwargs: Any,
     ) -> Connection:
         """Connect, for as long as it takes where a consumer asks (`errback`, no `max_retries`).
@@ -33,7 +32,7 @@ class PatientConnection(Connection):
         celery/worker/consumer/consumer.py, `ensure_connected`.
         """
         if errback is None or max_retries is not None:
-            return super().ensure_connection(errback, max_retries, *args, **kwargs)
+            return super().ensure_connection(errback, max_retries, **kwargs)
         tries: list[float] = []
 
         def tell(error: Exception, interval: float) -> None:
@@ -49,7 +48,8 @@ class PatientConnection(Connection):
             "interval_step": random.uniform(0.5, 1.5),  # noqa: S311
             "interval_max": random.uniform(MOST_SECONDS - 1, MOST_SECONDS),  # noqa: S311
         }
-        super().ensure_connection(tell, max_retries, *args, **{**waits, **kwargs})
+        kwargs = {"max_retries": None, **waits, **kwargs}
+        super().ensure_connection(tell, **kwargs)
         if tries:
             logger.warning("the broker answers again")
         return self

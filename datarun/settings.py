@@ -186,6 +186,11 @@ CELERY_BROKER_HEARTBEAT = 10  # seconds: a cut link to RabbitMQ is noticed withi
 # As many as publish at once, so that no request waits for another one's silent broker.
 CELERY_BROKER_POOL_LIMIT = WEB_THREADS
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# Optional: every worker's main process does the same. What is late by a period is not worth doing.
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATARUN_HOME / "beat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "reap": {"task": "runapp.tasks.reap", "schedule": 5.0, "options": {"expires": 5.0}},
+}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     CELERY_BROKER_TRANSPORT = "datarun.filesystem_broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -209,6 +211,35 @@ def test_slot_that_was_started_again_trains_with_a_connection_of_its_own(
     account.wait_for_split(raw_data["id"])
     fold_id = account.post_code(raw_data["id"], CLASSIFIER, train_is=range(60))
     assert account.wait_for_fold(fold_id)["state"] == "TESTED"
+
+
+def test_worker_of_another_home_comes_and_goes(service: Service, tmp_path: Path) -> None:
+    """Both machines of this test are one; the broker is a folder that only the first one has."""
+
+    def list_live() -> list[str]:
+        found = json.loads(service.manage("workers", "--json"))
+        return [worker["name"] for worker in found if worker["is_live"]]
+
+    (first,) = list_live()
+    environment = {**service.environment, "DATARUN_HOME": str(tmp_path / "other")}
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, str(PROJECT / "manage.py"), "worker", "--slots", "1"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: len(list_live()) == 2, what="there are two workers")
+        assert "--concurrency" in psutil.Process(worker.pid).cmdline()
+        worker.terminate()
+        assert worker.wait(timeout=30) == 0
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+
+    assert list_live() == [first]
 
 
 # A thread is in the middle of a transaction when the process forks; then the process is killed.

@@ -84,26 +84,94 @@ def read_secret_key(*, home: Path) -> str:
     return path.read_text().strip()
 
 
-def read_database(*, home: Path) -> dict[str, Any]:
-    """Return Django's settings of the database in DATABASE_URL, or of SQLite in the home."""
+def read_database(*, home: Path, web_threads: int) -> dict[str, Any]:
+    """Return Django's settings of the database in DATABASE_URL, or of SQLite in the home.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the size of the pool is no number.
+    """
     database: dict[str, Any] = env.db_url(
         "DATABASE_URL", default=f"sqlite:///{home}/datarun.sqlite3"
     )
     if database["ENGINE"].endswith("sqlite3"):
-        # A transaction that starts by reading and then writes cannot wait for its lock in SQLite:
-        # it fails at once, whatever the timeout. IMMEDIATE takes the write lock at BEGIN.
-        database["OPTIONS"] = {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": (
-                "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA busy_timeout=20000;"
-                "PRAGMA journal_size_limit=67108864;PRAGMA mmap_size=134217728;"
-                "PRAGMA temp_store=MEMORY;"
-            ),
+        database |= {
+            "OPTIONS": _SQLITE_OPTIONS,
+            "CONN_MAX_AGE": None,
+            "TEST": {"NAME": str(home / "test.sqlite3")},
         }
-        database["CONN_MAX_AGE"] = None
-        database["TEST"] = {"NAME": str(home / "test.sqlite3")}
+    elif database["ENGINE"].endswith("postgresql"):
+        _complete_postgresql(database, web_threads)
     return database
+
+
+# A transaction that starts by reading and then writes cannot wait for its lock in SQLite: it fails
+# at once, whatever the timeout. IMMEDIATE takes the write lock at BEGIN.
+_SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 10,
+    "init_command": (
+        "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA busy_timeout=10000;"
+        "PRAGMA journal_size_limit=67108864;PRAGMA mmap_size=134217728;"
+        "PRAGMA temp_store=MEMORY;"
+    ),
+}
+
+# What a cut link, a server that is gone or a transaction that is stuck may cost. All are shorter
+# than a lease, so that a worker whose database comes back in time keeps its folds.
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": 3,  # seconds, for each host
+    "tcp_user_timeout": 8000,  # milliseconds
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+# The same at the server's end, where a client that vanished may hold locks.
+_POSTGRESQL_SESSION = {
+    "lock_timeout": 5000,
+    "idle_in_transaction_session_timeout": 15000,
+    "tcp_user_timeout": 8000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 3,
+}
+
+
+def _complete_postgresql(database: dict[str, Any], web_threads: int) -> None:
+    """Add what the URL's query leaves open; `pgbouncer=1` keeps to what its transactions allow."""
+    given = database.setdefault("OPTIONS", {})
+    has_pooler = bool(given.pop("pgbouncer", 0))
+    size = given.pop("pool", 0 if has_pooler else web_threads)
+    if not isinstance(size, int) or size < 0:
+        raise ImproperlyConfigured("pool= in DATABASE_URL must be a whole number.")
+    options = {**_POSTGRESQL_OPTIONS, **given}
+    if has_pooler:
+        database.setdefault("DISABLE_SERVER_SIDE_CURSORS", True)
+    else:
+        session = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_SESSION.items())
+        options.setdefault("options", session)
+    if size:
+        options["pool"] = _make_pool(size)
+    database["OPTIONS"] = options
+    database.setdefault("CONN_HEALTH_CHECKS", True)
+
+
+def _make_pool(size: int) -> dict[str, Any]:
+    """Return the options of a pool that keeps nothing it does not need.
+
+    An attempt to connect is given up when the request that asked for it is: the next request tries
+    anew, and so finds the server as soon as it is back.
+    """
+    return {
+        "min_size": 0,
+        "max_size": size,
+        "timeout": 3.0,
+        "reconnect_timeout": 3.0,
+        "max_idle": 60.0,
+        "name": "web",
+    }
 
 
 def read_storage(*, home: Path) -> tuple[Path, S3Location | None]:

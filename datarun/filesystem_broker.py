@@ -10,13 +10,11 @@ waits. For the same reason messages that nobody took within a minute are dropped
 
 from __future__ import annotations
 
-import math
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from queue import Empty
@@ -29,7 +27,6 @@ from kombu.transport.virtual import BrokerState
 from kombu.utils.json import dumps, loads
 
 STALE_SECONDS = 60
-STOP_CHECK_SECONDS = 0.2
 
 
 class Channel(filesystem.Channel):
@@ -112,6 +109,9 @@ class Transport(filesystem.Transport):
     """The filesystem transport with the channel above."""
 
     Channel = Channel
+    # With it Celery talks to each slot through a pipe of its own, as with other brokers. Without,
+    # all slots read from one under a lock, which a slot that is killed while idle never gives back.
+    implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
@@ -123,25 +123,13 @@ class Transport(filesystem.Transport):
     def default_connection_params(self) -> dict[str, Any]:
         return {}  # no default host: kombu warns of it each time it is used
 
-    def drain_events(  # type: ignore[override]
-        self, connection: Any, timeout: float | None = None
-    ) -> None:
-        # A worker told to stop waits for events twice more, two seconds each (celery.worker.loops).
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            seconds = min(max(deadline - time.monotonic(), 0), STOP_CHECK_SECONDS)
-            try:
-                return super().drain_events(connection, seconds)
-            except TimeoutError:
-                if _is_worker_stopping() or time.monotonic() >= deadline:
-                    raise
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        # No descriptor tells of a new file, so the worker's loop looks for one.
+        loop.call_repeatedly(self.polling_interval, self._deliver_next, connection)
 
-
-def _is_worker_stopping() -> bool:
-    state = sys.modules.get("celery.worker.state")  # not imported where no worker runs
-    flags = (state.should_stop, state.should_terminate) if state else ()
-    # A flag that is set holds an exit status, and 0 is one.
-    return any(flag is not None and flag is not False for flag in flags)
+    def _deliver_next(self, connection: Any) -> None:
+        with suppress(TimeoutError):
+            super().drain_events(connection, 0)
 
 
 def _make_private_folder(folder: Path) -> None:

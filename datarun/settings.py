@@ -67,7 +67,11 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": read_database(home=DATARUN_HOME)}
+WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
+DATABASES = {"default": read_database(home=DATARUN_HOME, web_threads=WEB_THREADS)}
+# Only the web server has threads that could share connections, and only it never forks: see
+# datarun/pool.py.
+WEB_POOL = DATABASES["default"].setdefault("OPTIONS", {}).pop("pool", None)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -162,7 +166,6 @@ REQUIRED_PROMISES = read_promises("DATARUN_REQUIRED_PROMISES", DEFAULT_REQUIRED)
 # Serving from one machine (`manage.py serve`).
 PORT = read_whole_number("DATARUN_PORT", 8000)
 SLOTS = read_whole_number("DATARUN_SLOTS", os.cpu_count() or 1)
-WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
 
 # A message is a hint that something waits: it carries no data, is acknowledged early and goes
 # stale; the database decides what runs (docs/design.md).
@@ -178,9 +181,18 @@ CELERY_WORKER_CONCURRENCY = max(SLOTS, 1)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_ENABLE_PREFETCH_COUNT_REDUCTION = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_BROKER_HEARTBEAT = 10  # seconds: a cut link to RabbitMQ is noticed within two of them
+# As many as publish at once, so that no request waits for another one's silent broker.
+CELERY_BROKER_POOL_LIMIT = WEB_THREADS
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# Optional: every worker's main process does the same. What is late by a period is not worth doing.
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATARUN_HOME / "beat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "reap": {"task": "runapp.tasks.reap", "schedule": 5.0, "options": {"expires": 5.0}},
+}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     CELERY_BROKER_TRANSPORT = "datarun.filesystem_broker:Transport"
     CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -194,7 +206,16 @@ else:
     # A request never waits for a dead broker to come back: a hint is not worth a second try.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"max_retries": 0}
     if CELERY_BROKER_URL.startswith("redis"):
-        CELERY_BROKER_TRANSPORT_OPTIONS["socket_connect_timeout"] = 1
+        # A consumer reads its blocking BRPOP only once something is there, so the timeout is for
+        # what is asked and answered. The interval lets it notice a cut link within 11 s.
+        CELERY_BROKER_TRANSPORT_OPTIONS |= {
+            "socket_connect_timeout": 1,
+            "socket_timeout": 1,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+        }
+    else:
+        CELERY_BROKER_TRANSPORT_OPTIONS |= {"write_timeout": 1}
 
 LOGGING = {
     "version": 1,
@@ -206,10 +227,11 @@ LOGGING = {
             "style": "{",
         },
     },
+    "filters": {"outages": {"()": "runapp.outages.OutageFilter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["outages"]},
         # A line for every hint says nothing: a fold's own line tells its outcome.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

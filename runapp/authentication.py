@@ -10,12 +10,15 @@ from typing import Any
 from cachetools import TTLCache
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import DatabaseError
 from django.utils import timezone
 from knox.auth import TokenAuthentication
 from knox.models import AuthToken
 from rest_framework.authentication import BasicAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
+
+from runapp.outages import is_read_only
 
 _MAX_REMEMBERED = 10_000
 
@@ -43,7 +46,13 @@ class RememberedBasicAuthentication(BasicAuthentication):
         with self._lock:
             if key in self._verified:
                 return user, None
-        super().authenticate_credentials(userid, password, request)
+        try:
+            super().authenticate_credentials(userid, password, request)
+        except DatabaseError as error:
+            # Only a password that is right is hashed anew, when the hash has become a weak one; a
+            # database that can only be read keeps nobody out for that.
+            if not is_read_only(error):
+                raise
         # Signing in may have replaced an old hash by a stronger one; the next request pays again.
         with self._lock:
             self._verified[key] = True

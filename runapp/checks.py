@@ -9,6 +9,52 @@ from django.core import checks
 
 from runapp.runner.promises import DEFAULT_REQUIRED, name_promises
 
+BROKERS = ("filesystem", "amqp", "redis")
+
+
+@checks.register()
+def check_settings_agree(**_: Any) -> list[checks.CheckMessage]:
+    """Refuse settings that cannot work together."""
+    messages: list[checks.CheckMessage] = []
+    if settings.HEARTBEAT_SECONDS * 2 > settings.LEASE_SECONDS:
+        messages.append(
+            checks.Error(
+                f"A worker beats every {settings.HEARTBEAT_SECONDS} s, but a claim holds only "
+                f"{settings.LEASE_SECONDS} s: one beat that is late would lose a fold.",
+                hint="Make DATARUN_LEASE_SECONDS at least twice DATARUN_HEARTBEAT_SECONDS.",
+                id="datarun.E001",
+            )
+        )
+    if not settings.CELERY_BROKER_URL.startswith(BROKERS):
+        messages.append(
+            checks.Error(
+                "CELERY_BROKER_URL names a broker that datarun does not know.",
+                hint="It begins with amqp:// or redis://, or is left empty.",
+                id="datarun.E002",
+            )
+        )
+    if not settings.DATABASES["default"]["ENGINE"].endswith(("sqlite3", "postgresql")):
+        messages.append(
+            checks.Error(
+                "DATABASE_URL names a database that datarun does not know.",
+                hint="It begins with postgres:// or sqlite:///, or is left empty.",
+                id="datarun.E003",
+            )
+        )
+    return messages
+
+
+def list_local_parts() -> list[str]:
+    """Return what of this installation only processes of this machine can reach."""
+    parts = []
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        parts.append("the database is SQLite (DATABASE_URL)")
+    if settings.CELERY_BROKER_URL.startswith("filesystem"):
+        parts.append("the broker is a folder (CELERY_BROKER_URL)")
+    if settings.STORAGE_ROOT.is_relative_to(settings.DATARUN_HOME):
+        parts.append("the storage is in the home (DATARUN_STORAGE_URL)")
+    return parts
+
 
 @checks.register(checks.Tags.security, deploy=True)
 def check_required_promises(**_: Any) -> list[checks.CheckMessage]:

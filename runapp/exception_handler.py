@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
 from django.http import Http404
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from runapp import exceptions as ours
+from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,11 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
         )
     if isinstance(error, ours.DatarunError):
         return _answer_ours(error)
-    if isinstance(error, OperationalError):
-        logger.exception("the database refused")
+    if is_outage(error):
         return Response(
-            _describe(None, "unavailable", "The database is busy or away; try again."),
+            _describe(None, "unavailable", describe_outage(error)),
             status=503,
-            headers={"Retry-After": "2"},
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     error = _translate(error)
     response = exception_handler(error, context)

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import Error, connections
 
 from runapp import dispatch
+from runapp.absence import Absence
 from runapp.models import SubmissionFold
 from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
@@ -114,6 +115,7 @@ _host: Host | None = None
 _supervisor: Supervisor | None = None
 _self_test: SelfTest | None = None
 _beaten_at = 0.0
+_database = Absence()
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
@@ -122,7 +124,7 @@ def run_until_idle() -> None:
     """Run splits and folds, one after the other, until nothing waits or the worker leaves.
 
     A worker that does not keep what is required, or does not know yet, takes nothing: the main
-    process rings again once it knows.
+    process rings again once it knows. So it does once a database is back that a slot has missed.
     """
     try:
         while is_fit(fitness.read()) and not farewell.is_announced():
@@ -241,6 +243,8 @@ def _is_leaving() -> bool:
 
 def _tick(*, name: str, slots: int) -> None:
     global _beaten_at
+    if not _database.is_over_or_due():
+        return
     try:
         # 0 is "never": the monotonic clock may itself be near 0.
         if not _beaten_at or time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
@@ -250,8 +254,12 @@ def _tick(*, name: str, slots: int) -> None:
         decay_shares()
         if is_fit(fitness.read()):
             _ring(name=name, slots=slots)
+        if _database.end():
+            logger.warning("the database answers again")
     except Error as error:
-        logger.warning("the database is away: %s", error)
+        seconds = _database.lengthen()
+        cause = " ".join(str(error).split())
+        logger.warning("the database is away, next try in %.1f s: %s", seconds, cause)
     finally:
         # The pool may fork while this thread lives; no open connection goes along.
         connections.close_all()

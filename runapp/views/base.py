@@ -7,9 +7,11 @@ from typing import Any, TypeVar, cast
 from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from runapp.outages import is_locked
 from runapp.selectors import find_owner
 
 Row = TypeVar("Row", bound=Model)
@@ -17,6 +19,22 @@ Row = TypeVar("Row", bound=Model)
 
 class DatarunView(APIView):
     """A view of the API."""
+
+    is_retried = False
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer an error; a write that SQLite was too busy for is tried once more before."""
+        handler = getattr(self, (self.request.method or "").lower(), None)
+        if self.is_retried or handler is None or not is_locked(exc):
+            return super().handle_exception(exc)
+        self.is_retried = True
+        try:
+            # It may not have come so far as to know who asks.
+            self.initial(self.request, *self.args, **self.kwargs)
+            again: Response = handler(self.request, *self.args, **self.kwargs)
+            return again
+        except Exception as error:
+            return self.handle_exception(error)
 
     def get_account(self) -> User:
         return cast(User, self.request.user)

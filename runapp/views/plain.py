@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest, JsonResponse
+
+from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:
@@ -23,4 +27,11 @@ def answer_not_found(request: HttpRequest, exception: Exception) -> JsonResponse
 
 
 def answer_server_error(request: HttpRequest) -> JsonResponse:
+    # Django calls this inside its except clause, for a middleware's errors as for a view's: it is
+    # the one place that sees those of the sessions and of the admin site.
+    error = sys.exception()
+    if error is not None and is_outage(error):
+        response = _answer(503, "unavailable", describe_outage(error))
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
     return _answer(500, "error", "Something went wrong here; it has been logged.")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from psycopg_pool import ConnectionPool
 
-from datarun.environment import read_promises
+from datarun.environment import read_database, read_promises
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise
 
 NAME = "DATARUN_REQUIRED_PROMISES"
@@ -43,3 +48,55 @@ def test_unknown_promises_are_refused_with_those_that_are_known(
         "DATARUN_REQUIRED_PROMISES names Files, flies; allowed are: network, files, labels, "
         "neighbours, processes, memory, cpu, scratch, kernel."
     )
+
+
+def read_url(url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("DATABASE_URL", url)
+    return read_database(home=Path("/nowhere"), web_threads=7)
+
+
+def test_postgresql_neither_waits_nor_keeps_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = read_url("postgres://ada@db.example.org/datarun", monkeypatch)
+
+    options = database["OPTIONS"]
+    pool = options.pop("pool")
+    assert (pool["min_size"], pool["max_size"]) == (0, 7)
+    assert "CONN_MAX_AGE" not in database
+    assert "-c lock_timeout=" in options["options"]
+    assert "-c idle_in_transaction_session_timeout=" in options["options"]
+    # libpq knows every name, the pool every option.
+    psycopg.conninfo.make_conninfo("", **options)
+    ConnectionPool("", open=False, **pool)
+
+
+def test_query_of_the_url_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgres://db.example.org/datarun?pool=3&connect_timeout=9&options=-c%20work_mem=8MB"
+
+    options = read_url(url, monkeypatch)["OPTIONS"]
+
+    assert options["pool"]["max_size"] == 3
+    assert options["connect_timeout"] == 9
+    assert options["options"] == "-c work_mem=8MB"
+    assert options["keepalives"] == 1
+
+
+@pytest.mark.parametrize("query", ["pool=0", "pgbouncer=1"])
+def test_pool_can_be_left_out(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = read_url(f"postgres://db.example.org/datarun?{query}", monkeypatch)["OPTIONS"]
+
+    assert "pool" not in options
+
+
+def test_pooler_before_postgresql_gets_nothing_that_needs_a_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = read_url("postgres://db.example.org/datarun?pgbouncer=1", monkeypatch)
+
+    assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
+    assert not {"options", "pgbouncer"} & set(database["OPTIONS"])
+
+
+@pytest.mark.parametrize("size", ["many", "-1", "1.5"])
+def test_pool_of_no_size_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImproperlyConfigured, match="must be a whole number"):
+        read_url(f"postgres://db.example.org/datarun?pool={size}", monkeypatch)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import celery.worker.state
 import pytest
 from celery import Celery
 from kombu import Connection, Exchange, Queue
+from kombu.asynchronous import Hub
 
 from datarun.filesystem_broker import Channel, Transport
 
@@ -295,15 +295,17 @@ def test_quiet_connection_times_out_like_kombus_own(tmp_path: Path) -> None:
         connection.drain_events(timeout=0.01)
 
 
-@pytest.mark.parametrize("flag", ["should_stop", "should_terminate"])
-def test_worker_that_is_told_to_stop_does_not_wait_for_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
-) -> None:
-    # 0 is the exit status of a stop that was asked for, and not the same as False.
-    monkeypatch.setattr(celery.worker.state, flag, 0)
-    with (
-        connect(tmp_path) as connection,
-        connection.Consumer([QUEUE]),
-        pytest.raises(TimeoutError),
-    ):
-        connection.drain_events(timeout=3600)
+def test_event_loop_gets_messages_as_they_come(tmp_path: Path) -> None:
+    hub, received = Hub(), []
+    with connect(tmp_path) as connection, connection.Consumer([QUEUE]) as consumer:
+        consumer.register_callback(lambda body, message: received.append(body))
+        connection.transport.register_with_event_loop(connection.connection, hub)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+
+        for number in range(3):
+            connection.Producer().publish(number, exchange="hints", routing_key="hints")
+            while number not in received:
+                assert time.monotonic() < deadline
+                hub.fire_timers()
+
+    assert received == [0, 1, 2]

@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from datarun.processes import Part, supervise
+from runapp.management.commands.worker import make_name, make_worker_command
 
 HOST = "127.0.0.1"
 # A service that was killed a moment ago may still be letting go of its port.
@@ -119,7 +120,8 @@ def list_parts(*, home: Path, port: int, slots: int) -> list[Part]:
     environment = make_environment(home=home)
     parts = [Part("web", make_web_command(port=port, folder=home / "tmp"), environment)]
     if slots > 0:
-        parts.append(Part("worker", make_worker_command(slots=slots), environment))
+        command = make_worker_command(slots=slots, name=make_name(home=home, kind="serve"))
+        parts.append(Part("worker", command, environment))
     return parts
 
 
@@ -145,15 +147,6 @@ def make_web_command(*, port: int, folder: Path) -> tuple[str, ...]:
     words = (str(word) for option in options.items() for word in option)
     # The control socket would be written to the user's own home folder.
     return (sys.executable, "-m", "gunicorn", "datarun.wsgi", "--no-control-socket", *words)
-
-
-def make_worker_command(*, slots: int) -> tuple[str, ...]:
-    """Return the worker's command: as many pool processes as slots, and no talk among workers."""
-    return (
-        *(sys.executable, "-m", "celery", "--quiet", "--app", "datarun", "worker"),
-        *("--pool", "prefork", "--concurrency", str(slots), "--loglevel", "INFO"),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-    )
 
 
 class HttpProbe:

@@ -1,0 +1,71 @@
+"""Lists the workers: where they are, what they run, when they were last heard of."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.table import Table
+
+from runapp.management.roster import Entry, Job, list_entries
+from runapp.management.tables import check_tables_exist
+
+
+class Command(BaseCommand):
+    """Print one row for each worker, and one for each run of it."""
+
+    help = __doc__ or ""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print a JSON list instead")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        check_tables_exist()
+        entries = list_entries()
+        if options["json"]:
+            self.stdout.write(json.dumps([entry.to_json() for entry in entries]))
+            return
+        if entries:
+            self.stdout.write(show(entries), ending="")
+        if not any(entry.is_live for entry in entries):
+            self.stdout.write("No worker is live.")
+
+
+def show(entries: list[Entry]) -> str:
+    """Return the workers as aligned text, as wide as it needs to be."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for head in ("worker", "state", "busy", "since", "heard of", "runs", "missing", "versions"):
+        table.add_column(head, no_wrap=True)
+    for entry in entries:
+        runs = [describe_job(job) for job in entry.jobs] or ["-"]
+        table.add_row(
+            entry.name,
+            "live" if entry.is_live else "LOST",
+            f"{len(entry.jobs)}/{entry.slots}",
+            f"{entry.started_at:%Y-%m-%d %H:%M:%S}Z",
+            f"{entry.seen_seconds:.0f} s ago",
+            runs[0],
+            describe_missing(entry.missing),
+            ", ".join(f"{name} {version}" for name, version in sorted(entry.versions.items())),
+        )
+        for run in runs[1:]:
+            table.add_row("", "", "", "", "", run)
+    console = Console(highlight=False, markup=False, width=400, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def describe_job(job: Job) -> str:
+    # Accounts name their datasets as they like, escape sequences and all.
+    what = "".join(letter if letter.isprintable() else "?" for letter in job.what)
+    return what if job.seconds is None else f"{what}, {job.seconds:.0f} s"
+
+
+def describe_missing(missing: tuple[str, ...] | None) -> str:
+    if missing is None:
+        return "not tested yet"
+    return ", ".join(missing) or "-"

@@ -33,41 +33,41 @@ FIRST_EXPECTED_SECONDS = 10.0
 # The phases stand in the text: only then may the partial indexes be used. Three probes in place
 # of one comparison of rows, of which SQLite would use the index's first column only.
 _HEADS = f"""
-WITH RECURSIVE head (id, priority, owner_id, raw_data_id, rank, attempt) AS (
-    SELECT * FROM (
-        SELECT id, priority, owner_id, raw_data_id, rank, attempt FROM runapp_submissionfold
-        WHERE phase = '{Phase.WAITING}'
+WITH RECURSIVE head (id) AS (
+    SELECT (
+        SELECT id FROM runapp_submissionfold WHERE phase = '{Phase.WAITING}'
         ORDER BY priority, owner_id, raw_data_id, rank, id LIMIT 1
-    ) AS first
+    )
     UNION ALL
-    SELECT fold.id, fold.priority, fold.owner_id, fold.raw_data_id, fold.rank, fold.attempt
-    FROM head JOIN runapp_submissionfold AS fold ON fold.id = coalesce(
+    SELECT coalesce(
         (SELECT next.id FROM runapp_submissionfold AS next
-         WHERE next.phase = '{Phase.WAITING}' AND next.priority = head.priority
-             AND next.owner_id = head.owner_id AND next.raw_data_id > head.raw_data_id
+         WHERE next.phase = '{Phase.WAITING}' AND next.priority = last.priority
+             AND next.owner_id = last.owner_id AND next.raw_data_id > last.raw_data_id
          ORDER BY next.raw_data_id, next.rank, next.id LIMIT 1),
         (SELECT next.id FROM runapp_submissionfold AS next
-         WHERE next.phase = '{Phase.WAITING}' AND next.priority = head.priority
-             AND next.owner_id > head.owner_id
+         WHERE next.phase = '{Phase.WAITING}' AND next.priority = last.priority
+             AND next.owner_id > last.owner_id
          ORDER BY next.owner_id, next.raw_data_id, next.rank, next.id LIMIT 1),
         (SELECT next.id FROM runapp_submissionfold AS next
-         WHERE next.phase = '{Phase.WAITING}' AND next.priority > head.priority
+         WHERE next.phase = '{Phase.WAITING}' AND next.priority > last.priority
          ORDER BY next.priority, next.owner_id, next.raw_data_id, next.rank, next.id LIMIT 1)
     )
+    FROM head JOIN runapp_submissionfold AS last ON last.id = head.id
 ), busy (owner_id, folds) AS (
     SELECT owner_id, count(*) FROM runapp_submissionfold
     WHERE phase = '{Phase.RUNNING}' GROUP BY owner_id
 )
-SELECT head.id, head.attempt, head.priority, head.owner_id, head.raw_data_id,
+SELECT fold.id, fold.attempt, fold.priority, fold.owner_id, fold.raw_data_id,
     coalesce(share.cap, %s) - coalesce(busy.folds, 0) AS room,
     coalesce(share.expected_seconds, %s) AS expected_seconds
 FROM head
-JOIN runapp_rawdata AS dataset ON dataset.id = head.raw_data_id
-LEFT JOIN runapp_fairshare AS share ON share.owner_id = head.owner_id
-LEFT JOIN busy ON busy.owner_id = head.owner_id
+JOIN runapp_submissionfold AS fold ON fold.id = head.id
+JOIN runapp_rawdata AS dataset ON dataset.id = fold.raw_data_id
+LEFT JOIN runapp_fairshare AS share ON share.owner_id = fold.owner_id
+LEFT JOIN busy ON busy.owner_id = fold.owner_id
 WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
     AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
-ORDER BY head.priority, coalesce(share.seconds, 0), head.rank, head.id
+ORDER BY fold.priority, coalesce(share.seconds, 0), fold.rank, fold.id
 """  # noqa: S608 - the names are our own
 
 

@@ -29,6 +29,14 @@ def production() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def postgres() -> Iterator[dict[str, str]]:
+    """Yield the environment of PostgreSQL alone, in a database for this time."""
+    _need("PostgreSQL", POSTGRES, _check_postgres)
+    with _temporary_database() as url:
+        yield {"DATABASE_URL": url}
+
+
+@contextmanager
 def redis() -> Iterator[dict[str, str]]:
     """Yield the environment of SQLite and Redis."""
     _need("Redis", REDIS, _remove_queue)

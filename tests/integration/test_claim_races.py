@@ -1,0 +1,94 @@
+"""A claim that meets an uncommitted change, step by step; on PostgreSQL too where the suite is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from runapp.models import FairShare, SubmissionFold
+from runapp.services.claims import claim_fold
+from runapp.services.folds import cancel_fold, change_priority
+from tests.factories import make_account, make_fold, make_ready_dataset
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DEADLINE_SECONDS = 20.0
+
+
+@pytest.fixture(autouse=True)
+def hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep hints from the queue, which no worker reads here."""
+    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id: None)
+
+
+def claim_during(change: Callable[[], object]) -> SubmissionFold | None:
+    """Return what is claimed by one who looks while a change is done but not committed."""
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            change()
+            claim = pool.submit(claim_in_thread)
+            wait_until_held_up(claim)
+        return claim.result(DEADLINE_SECONDS)
+
+
+def claim_in_thread() -> SubmissionFold | None:
+    try:
+        return claim_fold(worker="worker-1")
+    finally:
+        connection.close()
+
+
+def wait_until_held_up(claim: Future[Any]) -> None:
+    """Wait until the claim has ended or waits for a lock; SQLite tells nobody of its waiting."""
+    if connection.vendor != "postgresql":
+        return
+    # pg_locks is read anew each time, unlike the statistics within one transaction.
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not claim.done():
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            if cursor.fetchone()[0]:
+                return
+        assert time.monotonic() < deadline, "the claim neither ends nor waits"
+
+
+def test_cancel_under_way_is_not_undone_by_a_claim() -> None:
+    account = make_account()
+    fold = make_fold(account, make_ready_dataset(account))
+
+    claimed = claim_during(lambda: cancel_fold(fold=fold))
+
+    assert claimed is None
+    fold.refresh_from_db()
+    assert (fold.phase, fold.state, fold.error_code) == ("done", "ERROR", "cancelled")
+    assert fold.attempt == 0
+    assert not FairShare.objects.filter(seconds__gt=0).exists()
+
+
+def test_fold_behind_one_that_is_being_cancelled_is_claimed() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    first, second = (make_fold(account, raw_data, databoard_sf_id=n) for n in (1, 2))
+
+    claimed = claim_during(lambda: cancel_fold(fold=first))
+
+    assert claimed is not None
+    assert claimed.pk == second.pk
+    assert FairShare.objects.get().seconds == claimed.charged_seconds
+
+
+def test_change_of_priority_under_way_keeps_nobody_from_a_claim() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    fold = make_fold(account, raw_data)
+
+    claimed = claim_during(lambda: change_priority(fold=fold, priority="H"))
+
+    assert claimed is not None
+    assert (claimed.pk, claimed.priority, claimed.attempt) == (fold.pk, "H", 1)

@@ -9,7 +9,12 @@ import pytest
 from tests.object_server import CREDENTIALS, ObjectServer, serving_objects
 
 # Their asserts explain themselves as those of the tests do.
-pytest.register_assert_rewrite("tests.functional.account", "tests.functional.service")
+pytest.register_assert_rewrite(
+    "tests.functional.account",
+    "tests.functional.chaos.client",
+    "tests.functional.chaos.verdict",
+    "tests.functional.service",
+)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ N_CODES = 4
 MOST_UNFINISHED = 12
 MOST_FOLDS = 400
 ANSWER_SECONDS = 120.0
-SETTLE_SECONDS = 150.0
+SETTLE_SECONDS = 90.0
 PAUSE_SECONDS = 0.2
 
 # It holds a process of its own while it fits, and what it predicts tells its number.

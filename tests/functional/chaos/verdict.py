@@ -71,7 +71,7 @@ def assert_tables_agree(site: Site) -> None:
 def count_outcomes(site: Site) -> dict[str, int]:
     """Return how many attempts ended how."""
     query = "select outcome, count(*) from runapp_foldattempt group by outcome order by outcome"
-    return {outcome: number for outcome, number in site.read(query)}
+    return dict(site.read(query))
 
 
 def assert_nothing_left(site: Site) -> None:

@@ -128,7 +128,7 @@ def private_postgres(*, host: str = HOST) -> Iterator[Instance]:
 def private_rabbitmq(*, host: str = HOST) -> Iterator[Instance]:
     """Run a RabbitMQ with its own Erlang port mapper."""
     if not RABBITMQ_SERVER.exists():
-        _miss(f"RabbitMQ is not installed: there is no {RABBITMQ_SERVER}")
+        miss(f"RabbitMQ is not installed: there is no {RABBITMQ_SERVER}")
     port, mapper_port = find_free_port(host), find_free_port(HOST)
     with _folder("rabbitmq") as folder:
         configuration = folder / "rabbitmq.conf"
@@ -175,7 +175,7 @@ def private_redis(*, host: str = HOST) -> Iterator[Instance]:
     """Run a Redis that stores nothing."""
     program = shutil.which("redis-server")
     if program is None:
-        _miss("Redis is not installed")
+        miss("Redis is not installed")
     port = find_free_port(host)
     options = {"bind": host, "port": port, "save": "", "appendonly": "no", "protected-mode": "no"}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -257,11 +257,11 @@ def _find_folder(pattern: str, program: str, name: str) -> Path:
     if on_path is not None:
         found.append(Path(on_path).resolve())
     if not found:
-        _miss(f"{name} is not installed: there is no {program}")
+        miss(f"{name} is not installed: there is no {program}")
     return found[-1].parent
 
 
-def _miss(text: str) -> NoReturn:
+def miss(text: str) -> NoReturn:
     """Skip the test, or fail where services are insisted on."""
     if os.environ.get("DATARUN_INSIST_ON_SERVICES") == "1":
         pytest.fail(text, pytrace=False)

@@ -147,6 +147,13 @@ def list_owned(folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _owns(folder, process)]
 
 
+def list_below(process: psutil.Process) -> list[psutil.Process]:
+    """Return what descends from a process; of one that has ended, nothing."""
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
 def _owns(folder: Path, process: psutil.Process) -> bool:
     if process.pid == os.getpid():
         return False

@@ -27,12 +27,11 @@ from tests.functional.chaos.site import (
     LEASE_SECONDS,
     Site,
     embedded,
-    list_below,
     production,
-    to_seconds,
 )
 from tests.functional.instances import Instance, private_postgres, private_rabbitmq
-from tests.functional.service import wait_until
+from tests.functional.service import list_below, wait_until
+from tests.functional.tables import to_seconds
 
 SEED = os.environ.get("DATARUN_CHAOS_SEED") or secrets.token_hex(4)
 RAGE_SECONDS = 15.0 * FACTOR

@@ -12,7 +12,8 @@ from random import Random
 
 import psutil
 
-from tests.functional.chaos.site import Site, list_below
+from tests.functional.chaos.site import Site
+from tests.functional.service import list_below
 
 PAUSE_SECONDS = (0.1, 1.2)
 # Of a broker or a database.

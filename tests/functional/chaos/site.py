@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
-import psycopg
 
 from tests.functional.account import Account
 from tests.functional.instances import Instance
 from tests.functional.machine import installed
-from tests.functional.service import is_keeper, list_owned, manage, serving, wait_until
+from tests.functional.service import (
+    is_keeper,
+    list_below,
+    list_owned,
+    manage,
+    serving,
+    wait_until,
+)
+from tests.functional.tables import Row, read_rows
 
 LEASE_SECONDS = 4
 TIMING = {"DATARUN_LEASE_SECONDS": str(LEASE_SECONDS), "DATARUN_HEARTBEAT_SECONDS": "1"}
@@ -28,8 +32,6 @@ PURGE = (
     "from datarun.celery import app\n"
     "with app.connection_for_write() as connection: app.control.purge(connection=connection)"
 )
-
-Row = tuple[Any, ...]
 
 
 @dataclass
@@ -71,12 +73,7 @@ class Site:
 
     def read(self, query: str) -> list[Row]:
         """Ask the database itself."""
-        if self.database.startswith("postgres"):
-            with psycopg.connect(self.database, connect_timeout=3) as connection:
-                return connection.execute(query).fetchall()
-        address = f"file:{self.database}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=20)) as lite:
-            return lite.execute(query).fetchall()
+        return read_rows(self.database, query)
 
     def flood(self) -> None:
         """Publish a hundred hints for nothing."""
@@ -104,24 +101,10 @@ def list_slots(worker: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def list_below(process: psutil.Process) -> list[psutil.Process]:
-    """Return what descends from a process; of one that has ended, nothing."""
-    with suppress(psutil.NoSuchProcess):
-        return process.children(recursive=True)
-    return []
-
-
 def _names(process: psutil.Process, word: str) -> bool:
     with suppress(psutil.NoSuchProcess):
         return word in process.cmdline()
     return False
-
-
-def to_seconds(moment: datetime | str) -> float:
-    """Return a moment of either database in seconds since 1970."""
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment).replace(tzinfo=UTC)
-    return moment.timestamp()
 
 
 @contextmanager

@@ -12,8 +12,9 @@ import psutil
 
 from tests.functional.account import Row, assert_same_bits, read_predictions
 from tests.functional.chaos.client import Wish
-from tests.functional.chaos.site import Site, to_seconds
+from tests.functional.chaos.site import Site
 from tests.functional.service import wait_until
+from tests.functional.tables import to_seconds
 
 RECORD_SECONDS = 15.0
 CGROUPS = Path("/sys/fs/cgroup")

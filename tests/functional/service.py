@@ -154,6 +154,19 @@ def list_below(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
+def list_slots(worker: psutil.Process) -> list[psutil.Process]:
+    """Return the pool processes of a worker: its self-test's keeper is none."""
+    with suppress(psutil.NoSuchProcess):
+        return [child for child in worker.children() if "celery" in _read_command(child)]
+    return []
+
+
+def _read_command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
 def _owns(folder: Path, process: psutil.Process) -> bool:
     if process.pid == os.getpid():
         return False

@@ -16,6 +16,7 @@ from tests.functional.service import (
     is_keeper,
     list_below,
     list_owned,
+    list_slots,
     manage,
     serving,
     wait_until,
@@ -92,19 +93,6 @@ class Site:
         """Wait until every worker has tested itself and may take work."""
         query = "select name from runapp_worker where promises is not null"
         wait_until(lambda: len(self.read(query)) == self.n_workers, what="the workers are ready")
-
-
-def list_slots(worker: psutil.Process) -> list[psutil.Process]:
-    """Return the pool processes of a worker: its self-test's keeper is none."""
-    with suppress(psutil.NoSuchProcess):
-        return [child for child in worker.children() if _names(child, "celery")]
-    return []
-
-
-def _names(process: psutil.Process, word: str) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return word in process.cmdline()
-    return False
 
 
 @contextmanager

@@ -183,6 +183,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_ENABLE_PREFETCH_COUNT_REDUCTION = False
+# An exclusive queue stays locked by a connection whose link was cut, until RabbitMQ notices: the
+# worker that comes back would end on it, and its folds with it.
+CELERY_CONTROL_QUEUE_EXCLUSIVE = False
+CELERY_CONTROL_QUEUE_DURABLE = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_TIMEOUT = 1
 CELERY_BROKER_HEARTBEAT = 10  # seconds: a cut link to RabbitMQ is noticed within two of them

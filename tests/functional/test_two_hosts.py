@@ -87,6 +87,7 @@ def test_late_result_of_a_host_that_was_cut_off_is_refused(
     fold_id = post(account, raw_data_id, seconds=FIT_SECONDS)
     first = wait_until(lambda: find_trainer(site), what="the fold trains")
     assert first is not None
+    before = site.machines[first].find_part()
 
     hosts[first].cut()
     account.wait_until_running(fold_id, attempt=2)
@@ -109,6 +110,7 @@ def test_late_result_of_a_host_that_was_cut_off_is_refused(
         lambda: first in {train(account, database, raw_data_id) for _ in NAMES},
         what="the worker that was cut off takes folds again",
     )
+    assert site.machines[first].find_part() == before, "it was started again"
 
 
 def post(account: Account, raw_data_id: int, *, seconds: float = 0) -> int:

@@ -1,13 +1,11 @@
 """Everything is killed, stopped and restarted while folds train: each still ends exactly once.
 
-The seed is printed; DATARUN_CHAOS_SEED gives it. It decides what befalls whom in which order, and
-what the client does; the moments are the machine's.
+The seed stands at the head of pytest's report; DATARUN_CHAOS_SEED gives it. It decides what befalls
+whom in which order, and what the client does; the moments are the machine's.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ from random import Random
 
 import pytest
 
-from tests.effort import FACTOR
+from tests.effort import CHAOS_SEED, FACTOR
 from tests.functional.account import Account
 from tests.functional.chaos import plagues, verdict
 from tests.functional.chaos.client import CODE, TRAIN_IS, Client
@@ -33,7 +31,6 @@ from tests.functional.instances import Instance, private_postgres, private_rabbi
 from tests.functional.service import list_below, wait_until
 from tests.functional.tables import to_seconds
 
-SEED = os.environ.get("DATARUN_CHAOS_SEED") or secrets.token_hex(4)
 RAGE_SECONDS = 15.0 * FACTOR
 # Beyond the lease: to notice, to claim, and to start a child.
 RECOVERY_SECONDS = 5.0
@@ -63,9 +60,8 @@ def open_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenSi
 
 
 def test_every_fold_ends_once_whatever_dies(open_site: OpenSite) -> None:
-    print(f"DATARUN_CHAOS_SEED={SEED}")
     with open_site() as site:
-        client = Client(site.make_account("chaos"), Random(f"{SEED} client"))
+        client = Client(site.make_account("chaos"), Random(f"{CHAOS_SEED} client"))
         client.prepare()
         calm = client.train_calmly()
 
@@ -89,12 +85,16 @@ def test_every_fold_ends_once_whatever_dies(open_site: OpenSite) -> None:
 
 def rage_through(site: Site, client: Client) -> None:
     """Let the client work while everything happens; what fails in either ends both."""
+    print(f"DATARUN_CHAOS_SEED={CHAOS_SEED}")
     with ThreadPoolExecutor(max_workers=1) as pool:
         working = pool.submit(client.work)
         working.add_done_callback(lambda _: client.stopping.set())
         try:
             told = plagues.rage(
-                site, Random(f"{SEED} plagues"), seconds=RAGE_SECONDS, stopping=client.stopping
+                site,
+                Random(f"{CHAOS_SEED} plagues"),
+                seconds=RAGE_SECONDS,
+                stopping=client.stopping,
             )
             print("\n".join(told))
         finally:

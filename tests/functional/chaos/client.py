@@ -14,12 +14,13 @@ import requests
 
 from test_files import post_api
 from test_files.examples import IRIS
+from tests.effort import FACTOR
 from tests.functional.account import FINISHED, POLL_SECONDS, Account, Row, write_submission
 
 TRAIN_IS = range(60)
 N_CODES = 4
 MOST_UNFINISHED = 12
-MOST_FOLDS = 400
+MOST_FOLDS = 400 * FACTOR
 ANSWER_SECONDS = 120.0
 SETTLE_SECONDS = 90.0
 PAUSE_SECONDS = 0.2

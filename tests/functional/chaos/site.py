@@ -23,10 +23,12 @@ from tests.functional.service import (
 )
 from tests.functional.tables import Row, read_rows
 
-LEASE_SECONDS = 4
-TIMING = {"DATARUN_LEASE_SECONDS": str(LEASE_SECONDS), "DATARUN_HEARTBEAT_SECONDS": "1"}
-# Whoever is killed that often has bad luck and is not at fault.
-CHAOS = {**TIMING, "DATARUN_MAX_ATTEMPTS": "1000"}
+CHAOS = {
+    "DATARUN_LEASE_SECONDS": "4",
+    "DATARUN_HEARTBEAT_SECONDS": "1",
+    # Whoever is killed that often has bad luck and is not at fault.
+    "DATARUN_MAX_ATTEMPTS": "1000",
+}
 FLOOD = 100
 RING = "from runapp import dispatch\nfor _ in range({n}): dispatch.publish()"
 PURGE = (

@@ -194,9 +194,9 @@ def test_folds_of_a_killed_slot_are_tested_once(
     waiting: list[int], account: Account, service: Service
 ) -> None:
     runs = service.list_runs()
-    for keeper in service.list_keepers():
-        slot = keeper.parent()
-        assert slot is not None
+    worker = service.find_part("celery")
+    assert worker is not None
+    for slot in list_slots(worker):
         slot.kill()
 
     wait_until_dead(runs, seconds=5)

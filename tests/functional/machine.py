@@ -91,9 +91,8 @@ class Installation:
 
     def start_worker(self, name: str, *, prefix: Sequence[str] = ()) -> None:
         """Start a worker, with words before the command if it is to run elsewhere."""
-        worker = [sys.executable, "-m", "celery", "--app", "datarun", "worker"]
-        options = ["--pool", "prefork", "--loglevel", "INFO", "--hostname", f"{name}@host"]
-        self._start(name, [*worker, *options, "--without-gossip", "--without-mingle"], prefix)
+        worker = [sys.executable, str(PROJECT / "manage.py"), "worker", "--name", name]
+        self._start(name, worker, prefix)
 
     def _start(self, name: str, command: Sequence[str], prefix: Sequence[str] = ()) -> None:
         environment = {

@@ -72,7 +72,6 @@ def test_every_fold_ends_once_whatever_dies(open_site: OpenSite) -> None:
         rows = client.read_rows(client.wishes)
         outcomes = verdict.count_outcomes(site)
         print(f"{len(rows)} folds; answers: {dict(client.statuses)}; attempts: {outcomes}")
-        assert outcomes["lost"] > 0, "nobody was hit"
         verdict.assert_ended_as_wished(client.wishes.values(), rows, calm)
         verdict.assert_tables_agree(site)
         assert client.statuses[500] == 0

@@ -37,7 +37,7 @@ format: $(READY) ## Format the code and mend what the linter can mend.
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-soak: $(READY) ## Run the long forms of tests and benchmarks.
+soak: $(READY) ## Run the long forms of tests and benchmarks (DATARUN_CHAOS_SEED repeats a chaos).
 	DATARUN_SOAK=1 $(RUN) -m pytest --override-ini timeout=3600
 	$(MAKE) bench
 

@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.effort import CHAOS_SEED
 from tests.object_server import CREDENTIALS, ObjectServer, serving_objects
 
 # Their asserts explain themselves as those of the tests do.
-pytest.register_assert_rewrite("tests.functional.account", "tests.functional.service")
+pytest.register_assert_rewrite(
+    "tests.functional.account",
+    "tests.functional.chaos.client",
+    "tests.functional.chaos.verdict",
+    "tests.functional.service",
+)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +33,8 @@ def object_server(
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     return shared_object_server
+
+
+def pytest_report_header() -> str:
+    """Tell with what the chaos of this run can be repeated."""
+    return f"DATARUN_CHAOS_SEED={CHAOS_SEED}"

@@ -255,6 +255,8 @@ def _run_process() -> Iterator[None]:
     try:
         yield
     finally:
+        # A slot that was forked meanwhile holds our end as well: closing it would not be seen.
+        process.kill()
         process.communicate()
 
 

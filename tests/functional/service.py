@@ -72,28 +72,16 @@ class Service:
 
     def make_account(self, name: str) -> Account:
         """Make an account as an operator does."""
-        password = secrets.token_hex(16)
-        self.manage("createuser", name, f"{name}@example.org", password)
         self.accounts.append(name)
-        return Account(host_url=self.host_url, username=name, password=password, folder=self.folder)
+        return make_account(name, self.host_url, self.environment, self.folder)
 
     def manage(self, *words: str) -> str:
         """Run a management command and return what it prints."""
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "manage.py"), *words],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return manage(*words, environment=self.environment, folder=self.folder)
 
     def list_processes(self) -> list[psutil.Process]:
         """Return what lives of this service, whoever its parent is by now."""
-        return [process for process in psutil.process_iter() if self._owns(process)]
+        return list_owned(self.folder)
 
     def list_runs(self) -> list[psutil.Process]:
         """Return the processes of folds and splits: what is below a keeper but its spare."""
@@ -107,7 +95,7 @@ class Service:
 
     def list_keepers(self) -> list[psutil.Process]:
         """Return the warm processes, one for each slot that has begun."""
-        return [process for process in self._list_descendants() if _is_keeper(process)]
+        return [process for process in self._list_descendants() if is_keeper(process)]
 
     def find_part(self, module: str) -> psutil.Process | None:
         """Return the process that runs a module, `gunicorn` or `celery`, for the supervisor."""
@@ -130,16 +118,65 @@ class Service:
     def _list_descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def _owns(self, process: psutil.Process) -> bool:
-        if process.pid == os.getpid():
-            return False
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            if process.environ().get("DATARUN_HOME") == str(self.home):
-                return True
-            # A keeper has a clean environment, but the log is its stderr; a run works in the home.
-            links = [f"/proc/{process.pid}/cwd", *_list_descriptors(process.pid)]
-            return any(_read_link(link).startswith(f"{self.folder}/") for link in links)
+
+def make_account(name: str, host_url: str, environment: Mapping[str, str], folder: Path) -> Account:
+    """Make an account by the command, as an operator does."""
+    password = secrets.token_hex(16)
+    words = ("createuser", name, f"{name}@example.org", password)
+    manage(*words, environment=environment, folder=folder)
+    return Account(host_url=host_url, username=name, password=password, folder=folder)
+
+
+def manage(*words: str, environment: Mapping[str, str], folder: Path) -> str:
+    """Run a management command and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "manage.py"), *words],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def list_owned(folder: Path) -> list[psutil.Process]:
+    """Return what lives of the services whose homes and logs lie in a folder."""
+    return [process for process in psutil.process_iter() if _owns(folder, process)]
+
+
+def list_below(process: psutil.Process) -> list[psutil.Process]:
+    """Return what descends from a process; of one that has ended, nothing."""
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def list_slots(worker: psutil.Process) -> list[psutil.Process]:
+    """Return the pool processes of a worker: its self-test's keeper is none."""
+    with suppress(psutil.NoSuchProcess):
+        return [child for child in worker.children() if "celery" in _read_command(child)]
+    return []
+
+
+def _read_command(process: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
+
+
+def _owns(folder: Path, process: psutil.Process) -> bool:
+    if process.pid == os.getpid():
         return False
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        if process.environ().get("DATARUN_HOME", "").startswith(f"{folder}/"):
+            return True
+        # A keeper has a clean environment, but the log is its stderr; a run works in the home.
+        links = [f"/proc/{process.pid}/cwd", *_list_descriptors(process.pid)]
+        return any(_read_link(link).startswith(f"{folder}/") for link in links)
+    return False
 
 
 def _find_spare(keeper: psutil.Process) -> psutil.Process | None:
@@ -159,7 +196,8 @@ def assert_shows_no_path(text: str, service: Service) -> None:
         assert str(path) not in text
 
 
-def _is_keeper(process: psutil.Process) -> bool:
+def is_keeper(process: psutil.Process) -> bool:
+    """Tell whether a process is a keeper, and not a child of one."""
     # Its forked children have the same command line; they work in the scratch folder.
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         parent = process.parent()
@@ -200,7 +238,7 @@ def serving(
     """
     port = _find_free_port()
     full = _make_environment(folder, port, environment)
-    with (folder / "serve.log").open("wb") as log:
+    with (folder / "serve.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, str(PROJECT / "manage.py"), "serve"],
             cwd=folder,
@@ -236,18 +274,22 @@ def _stop(service: Service) -> list[str]:
 
 
 def _make_environment(folder: Path, port: int, environment: Mapping[str, str]) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name == PROMISES or (name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_"))
-    }
     return {
-        **kept,
+        **strip_environment(),
         "DATARUN_SLOTS": "2",
         "DATARUN_SHUTDOWN_GRACE_SECONDS": "2",
         **environment,
         "DATARUN_HOME": str(folder / "home"),
         "DATARUN_PORT": str(port),
+    }
+
+
+def strip_environment() -> dict[str, str]:
+    """Return this process's environment less what would set up a datarun."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == PROMISES or (name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_"))
     }
 
 

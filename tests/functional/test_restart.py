@@ -17,7 +17,7 @@ from test_files import local, post_api
 from test_files.examples import IRIS, RANDOM_STATE
 from tests.functional.account import Account, Row, assert_same_bits, check
 from tests.functional.conftest import Serve
-from tests.functional.service import Service, wait_until
+from tests.functional.service import Service, list_slots, wait_until
 
 ENVIRONMENT = {"DATARUN_LEASE_SECONDS": "4", "DATARUN_HEARTBEAT_SECONDS": "1"}
 TRAIN_IS = range(60)
@@ -194,13 +194,29 @@ def test_folds_of_a_killed_slot_are_tested_once(
     waiting: list[int], account: Account, service: Service
 ) -> None:
     runs = service.list_runs()
-    for keeper in service.list_keepers():
-        slot = keeper.parent()
-        assert slot is not None
+    worker = service.find_part("celery")
+    assert worker is not None
+    for slot in list_slots(worker):
         slot.kill()
 
     wait_until_dead(runs, seconds=5)
     assert_each_tested_once(service, account, waiting)
+
+
+def test_fold_is_tested_after_each_idle_slot_was_killed(
+    iris: int, account: Account, service: Service
+) -> None:
+    worker = service.find_part("celery")
+    assert worker is not None
+    before = list_slots(worker)
+    assert len(before) == 2
+
+    for slot in before:
+        slot.kill()
+
+    fold_id = account.post_code(iris, make_code(seconds=0), train_is=TRAIN_IS)
+    assert_same_bits(account.wait_for_fold(fold_id), predict())
+    assert service.find_part("celery") == worker
 
 
 def test_folds_killed_from_outside_are_tested_once(

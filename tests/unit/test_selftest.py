@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import multiprocessing
+import signal
 import socket
+import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from runapp.runner.selftest import Attempt, Report, Result, parse_reports, run_s
 from tests.doubles import ProbedSupervisor, make_result
 from tests.factories import make_self_test
 
+DEADLINE_SECONDS = 20
 PROBES = Path(selftest.__file__).with_name("probes")
 
 
@@ -157,8 +163,31 @@ def test_nothing_is_kept_where_no_run_starts(tmp_path: Path) -> None:
     found = run_selftest(supervisor=supervisor, folder=tmp_path)
 
     assert found.kept == frozenset()
-    assert supervisor.roles == ["escapes"]
+    assert set(supervisor.roles) == {"escapes"}
     assert "no seal" in found.findings[0].detail
+
+
+def test_probe_that_was_killed_from_outside_is_run_again(tmp_path: Path) -> None:
+    killed = iter([Outcome.NOT_STARTED, Outcome.LOST])
+
+    def change(job: FoldJob, result: RunResult) -> RunResult:
+        outcome = next(killed, None)
+        return result if outcome is None else make_result(outcome)
+
+    supervisor = Changing(change)
+
+    found = run_selftest(supervisor=supervisor, folder=tmp_path)
+
+    assert found.kept == frozenset(Promise)
+    assert supervisor.roles[:4] == ["escapes", "escapes", "escapes", "aftermath"]
+
+
+def test_probe_that_is_always_lost_keeps_nothing(tmp_path: Path) -> None:
+    supervisor = Changing(lambda job, result: make_result(Outcome.LOST, sentence="killed"))
+
+    found = run_selftest(supervisor=supervisor, folder=tmp_path)
+
+    assert found.kept == frozenset()
 
 
 def test_nothing_is_kept_when_it_is_stopped(tmp_path: Path) -> None:
@@ -230,6 +259,25 @@ def test_bait_of_a_killed_worker_is_removed_by_the_next(tmp_path: Path) -> None:
     ):
         assert not any(folder.exists() for folder in killed)
         assert all(canary.exists() for canary in living.canaries)
+
+
+def test_bait_is_removed_while_a_fork_of_the_worker_lives(tmp_path: Path) -> None:
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as pool:
+        bait = stack.enter_context(lay_bait(folder=tmp_path, private=()))
+        slot = multiprocessing.get_context("fork").Process(target=signal.pause)
+        with warnings.catch_warnings():
+            # That a process with threads forks is the point: a worker's pool does.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            slot.start()
+        try:
+            leaving = pool.submit(stack.pop_all().close)
+
+            leaving.result(DEADLINE_SECONDS)
+        finally:
+            slot.kill()
+            slot.join()
+
+    assert not bait.folder.exists()
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ from runapp.services.fitness import (
 from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
-from runapp.services.work import run_next
+from runapp.services.work import Step, run_next
 from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 STOP_SECONDS = 5.0
 SECOND_WISH_SECONDS = 1.0
+# A worker that is not fit tests itself again: often at first, as the cause may pass soon.
+FIRST_RETEST_SECONDS = 15.0
+MOST_RETEST_SECONDS = 600.0
 
 
 class Farewell:
@@ -116,6 +119,8 @@ _supervisor: Supervisor | None = None
 _self_test: SelfTest | None = None
 _beaten_at = 0.0
 _database = Absence()
+# Of a slot: a storage that is away, or a runner that cannot begin.
+_hindrance = Absence()
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
@@ -127,16 +132,26 @@ def run_until_idle() -> None:
     process rings again once it knows. So it does once a database is back that a slot has missed.
     """
     try:
-        while is_fit(fitness.read()) and not farewell.is_announced():
-            if not _run_next():
+        while _may_work():
+            step = _run_next()
+            if step is Step.IDLE:
                 return
+            if step is Step.WORKED:
+                _hindrance.end()
+            else:
+                logger.warning("the slot pauses for %.1f s", _hindrance.lengthen())
     except Error as error:
         # The main process rings again once the database answers; what was held comes back.
         logger.warning("the slot pauses, as the database is away: %s", error)
         forget_broken_connections()
 
 
-def _run_next() -> bool:
+def _may_work() -> bool:
+    is_able = is_fit(fitness.read()) and _hindrance.is_over_or_due()
+    return is_able and not farewell.is_announced()
+
+
+def _run_next() -> Step:
     return run_next(
         worker=_name_slot(),
         supervisor=_get_supervisor(),
@@ -208,8 +223,15 @@ def leave(sender: Any, **_: Any) -> None:
 
 def _tick_on(*, name: str, slots: int) -> None:
     warn_if_lowered()
+    retest_seconds = FIRST_RETEST_SECONDS
     _find_out_fitness(name=name, slots=slots)
+    tested_at = time.monotonic()
     while not _stopping.is_set():
+        # A storage that was away, say, may have made it fail: that passes.
+        if not is_fit(fitness.read()) and time.monotonic() - tested_at > retest_seconds:
+            _find_out_fitness(name=name, slots=slots)
+            tested_at = time.monotonic()
+            retest_seconds = min(2 * retest_seconds, MOST_RETEST_SECONDS)
         _tick(name=name, slots=slots)
         _stopping.wait(TICK_SECONDS)
 
@@ -231,8 +253,9 @@ def _find_out_fitness(*, name: str, slots: int) -> None:
     found = examine_worker(host=_host, should_stop=should_stop)
     if _is_leaving():
         return  # it was not finished
+    if _self_test is None or found.kept != _self_test.kept:
+        report_fitness(found)
     _self_test = found
-    report_fitness(found)
     fitness.announce(found.kept)
     _beaten_at = 0.0  # the next tick says so
 

@@ -18,7 +18,7 @@ from runapp.models import RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.runner.promises import Finding, Promise, SelfTest
 from runapp.services.raw_data import create_raw_data, request_split
-from runapp.services.work import run_next
+from runapp.services.work import Step, run_next
 from runapp.services.workers import beat
 from tests.doubles import InstantSupervisor
 
@@ -163,7 +163,8 @@ def work(
     """Run what waits, splits first, as a worker would; return the stand-in that ran it."""
     supervisor = InstantSupervisor(outcome=outcome, is_before_fit=is_before_fit, at_stage=at_stage)
     for _ in range(most):
-        if not run_next(worker="worker-1", supervisor=supervisor, is_leaving=lambda: False):
+        step = run_next(worker="worker-1", supervisor=supervisor, is_leaving=lambda: False)
+        if step is not Step.WORKED:
             break
     return supervisor
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
+
+from runapp.absence import Absence
+from runapp.outages import is_outage
 
 logger = logging.getLogger(__name__)
-
-FIRST_SECONDS = 0.2
-MOST_SECONDS = 5.0
 
 Answer = TypeVar("Answer")
 
@@ -23,7 +22,7 @@ def insist(
     *,
     what: str,
     should_stop: Callable[[], bool],
-    away: tuple[type[Exception], ...] = (OperationalError, InterfaceError),
+    is_away: Callable[[Exception], bool] = is_outage,
 ) -> Answer:
     """Do what needs the database or the storage, again and again while it is away.
 
@@ -35,26 +34,24 @@ def insist(
         What is waited with, for the log.
     should_stop : callable
         True when nothing is worth waiting for any more.
-    away : tuple of exception types, optional
-        What says that it is away; by default the errors of the database.
+    is_away : callable, optional
+        Tells the errors that pass from those that do not; by default the database's outages.
 
     Raises
     ------
-    One of `away`
-        The last one, when `should_stop` says so.
+    Exception
+        One that does not pass, or the last one when `should_stop` says so.
     """
-    seconds = FIRST_SECONDS
+    absence = Absence()
     while True:
         try:
             return action()
-        except away as error:
-            if should_stop():
+        except Exception as error:
+            if not is_away(error) or should_stop():
                 raise
-            logger.warning("%s waits: %s", what, error)
+            logger.warning("%s waits: %s", what, " ".join(str(error).split()))
         forget_broken_connections()
-        # Jitter, so that the slots do not all come back at the same moment.
-        time.sleep(seconds * random.uniform(0.5, 1))  # noqa: S311 - no secret
-        seconds = min(2 * seconds, MOST_SECONDS)
+        time.sleep(absence.lengthen())
 
 
 def forget_broken_connections() -> None:

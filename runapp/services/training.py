@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error, transaction
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from runapp.exceptions import StorageAway, StorageError
 from runapp.models import Predictions, RawData, SubmissionFold
+from runapp.outages import is_outage
 from runapp.runner import columns
 from runapp.runner.contract import (
     DataForm,
@@ -170,7 +171,9 @@ def _write_unless_away(write: Callable[[], None], fold: SubmissionFold) -> None:
     # What a poller sees meanwhile is not worth a run; its end waits for the database.
     try:
         write()
-    except (OperationalError, InterfaceError) as error:
+    except Error as error:
+        if not is_outage(error):
+            raise
         logger.warning("fold %s: a stage was not shown: %s", fold.pk, error)
         forget_broken_connections()
 
@@ -265,7 +268,7 @@ def _record_success(
         ],
         what=f"fold {fold.pk}",
         should_stop=heart.should_stop,
-        away=(StorageAway,),
+        is_away=lambda error: isinstance(error, StorageAway),
     )
     with transaction.atomic():
         moved = move(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -17,7 +18,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runapp import slots
+from runapp.absence import Absence
 from runapp.models import SubmissionFold, Worker
+from runapp.runner.contract import Outcome
 from runapp.runner.levels import Level
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from runapp.services import fitness
@@ -51,6 +54,8 @@ def worker_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("_supervisor", InstantSupervisor()),
         ("_self_test", None),
         ("_beaten_at", 0.0),
+        ("_hindrance", Absence()),
+        ("_stopping", threading.Event()),
         # A test's connection holds its transaction.
         ("connections", SimpleNamespace(close_all=lambda: None)),
         ("dispatch", SimpleNamespace(publish=lambda: rung.append("rung"))),
@@ -173,6 +178,46 @@ def test_slot_takes_folds_and_splits_when_its_worker_is_fit(
     unsplit.refresh_from_db()
     assert fold.phase == (Phase.DONE if is_taken else Phase.WAITING)
     assert unsplit.state == ("READY" if is_taken else "SPLITTING")
+
+
+def test_slot_that_is_hindered_leaves_the_work_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account = make_account()
+    fold = make_fold(account, make_ready_dataset(account))
+    monkeypatch.setattr(slots, "_supervisor", InstantSupervisor(outcome=Outcome.NOT_STARTED))
+    slots.fitness.announce(frozenset(Promise))
+
+    for _ in range(3):
+        slots.run_until_idle()
+
+    fold.refresh_from_db()
+    assert (fold.attempt, fold.phase) == (1, Phase.WAITING)
+    monkeypatch.setattr(slots, "_supervisor", InstantSupervisor())
+    slots._hindrance.end()
+    slots.run_until_idle()
+    fold.refresh_from_db()
+    assert fold.state == "TESTED"
+
+
+def test_unfit_worker_tests_itself_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = [make_self_test(broken=UNFIT), make_self_test(broken=UNFIT), make_self_test()]
+
+    def examine(**_: object) -> SelfTest:
+        found = findings.pop(0)
+        if not findings:
+            slots._stopping.wait = lambda seconds: slots._stopping.set() or True  # type: ignore[method-assign]
+        return found
+
+    monkeypatch.setattr(slots, "examine_worker", examine)
+    monkeypatch.setattr(slots, "FIRST_RETEST_SECONDS", 0.0)
+    monkeypatch.setattr(slots, "TICK_SECONDS", 0.0)
+
+    slots._tick_on(name="worker-1", slots=2)
+
+    assert slots.fitness.read() == frozenset(Promise)
+    assert findings == []
+    assert Worker.objects.get().promises == sorted(Promise)
 
 
 def test_slot_takes_nothing_before_the_self_test_even_if_nothing_is_required(

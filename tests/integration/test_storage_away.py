@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from runapp import absence
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.services import patience, pulse, training
 from runapp.services.raw_data import request_split
-from runapp.services.work import run_next
+from runapp.services.work import Step, run_next
 from runapp.storage import Kind
 from runapp.transitions import Phase
 from tests.doubles import InstantSupervisor
@@ -55,13 +56,13 @@ def test_fold_waits_unspent_until_the_storage_is_back(unmount: Any) -> None:
     fold = make_fold(account, make_ready_dataset(account))
     unmount(False)
 
-    went_on = [
+    steps = [
         run_next(worker="w", supervisor=InstantSupervisor(), is_leaving=lambda: False)
         for _ in range(5)
     ]
 
     fold.refresh_from_db()
-    assert went_on == [False] * 5  # the slot pauses each time
+    assert steps == [Step.HINDERED] * 5  # the slot pauses each time
     assert (fold.phase, fold.failures) == (Phase.WAITING, 0)
     unmount(True)
     work()
@@ -74,13 +75,13 @@ def test_split_waits_unspent_until_the_storage_is_back(unmount: Any) -> None:
     request_split(raw_data=raw_data, held_out_test=0.2, random_state=42, force=False)
     unmount(False)
 
-    went_on = [
+    steps = [
         run_next(worker="w", supervisor=InstantSupervisor(), is_leaving=lambda: False)
         for _ in range(5)
     ]
 
     raw_data.refresh_from_db()
-    assert went_on == [False] * 5
+    assert steps == [Step.HINDERED] * 5
     assert (raw_data.split_phase, raw_data.split_failures) == ("waiting", 0)
     unmount(True)
     work()
@@ -98,7 +99,7 @@ def test_split_waits_unspent_until_the_storage_is_back(unmount: Any) -> None:
 def test_predictions_wait_for_a_storage_that_refuses_them(
     comes_back: bool, state: str, settings: Any, unmount: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(absence, "FIRST_SECONDS", 0.0)
     # The test's own connection is in a transaction, which looks like one that has failed.
     monkeypatch.setattr(patience, "forget_broken_connections", lambda: None)
     settings.INLINE_PREDICTIONS_BYTES = 0
@@ -120,10 +121,10 @@ def test_predictions_wait_for_a_storage_that_refuses_them(
         return not comes_back
 
     supervisor = InstantSupervisor(at_stage=refuse)
-    went_on = run_next(worker="w", supervisor=supervisor, is_leaving=is_leaving)
+    step = run_next(worker="w", supervisor=supervisor, is_leaving=is_leaving)
 
     fold.refresh_from_db()
-    assert went_on is comes_back
+    assert (step is Step.WORKED) is comes_back
     assert (fold.state, fold.failures, len(supervisor.jobs)) == (state, 0, 1)
 
 

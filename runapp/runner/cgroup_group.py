@@ -19,7 +19,7 @@ from pathlib import Path
 from runapp.runner.cgroup_hosts import Controller, Place, list_pids, write_file
 from runapp.runner.tree import KILL_SECONDS, LOOK_SECONDS
 
-REMOVE_SECONDS = 2.0
+REMOVE_SECONDS = 5.0
 # Larger than any of the files that are read.
 _READ_BYTES = 65536
 

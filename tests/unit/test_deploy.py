@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from django.core.management import load_command_class
 from gunicorn.config import Config
 
 from tests.unit.test_documentation import read_variables
@@ -82,6 +83,26 @@ def test_options_of_the_web_server_exist() -> None:
     assert len(commands) == 2
     for words in commands:
         assert parser.parse_known_args(words)[1] == []
+
+
+def test_timer_starts_what_there_is() -> None:
+    timer = configparser.ConfigParser(interpolation=None)
+    timer.read(DEPLOY / "datarun-prune.timer")
+    unit = read_unit(DEPLOY / "datarun-prune.service")
+
+    # It names no unit, so it starts the one of its own name, which must end by itself.
+    assert "Unit" not in timer["Timer"]
+    assert timer["Timer"]["OnCalendar"]
+    assert unit["Type"] == "oneshot"
+    assert "prune" in shlex.split(unit["ExecStart"])
+
+
+def test_options_of_the_commands_exist() -> None:
+    for words in list_commands():
+        if words[1] == "manage.py" and words[2] not in DJANGOS_COMMANDS:
+            command = load_command_class("runapp", words[2])
+            parser = command.create_parser("manage.py", words[2])
+            assert parser.parse_known_args(words[3:])[1] == []
 
 
 def test_worker_has_its_control_group_and_time_to_stop() -> None:

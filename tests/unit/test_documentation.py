@@ -180,7 +180,7 @@ def test_make_targets_that_are_named_exist() -> None:
 
 def test_management_commands_that_are_named_exist() -> None:
     own = {path.stem for path in (PROJECT / "runapp/management/commands").glob("[a-z]*.py")}
-    djangos = {"migrate", "check", "clearsessions"}
+    djangos = {"migrate", "check", "dumpdata", "loaddata"}
     text = "".join(page.read_text() for page in PAGES)
 
     named = set(re.findall(r"manage\.py ([a-z]+)", text))

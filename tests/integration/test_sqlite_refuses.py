@@ -17,7 +17,7 @@ from runapp.models import RawData
 from runapp.views import base
 from tests.factories import PASSWORD, JSONClient, make_account, make_client, make_raw_data_body
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
 
 
 def post_dataset(client: JSONClient, name: str = "iris") -> Any:

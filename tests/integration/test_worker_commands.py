@@ -60,6 +60,7 @@ def test_worker_that_cannot_be_is_refused(words: list[str], started: list[tuple[
     assert started == []
 
 
+@pytest.mark.sqlite
 def test_worker_beside_those_of_another_machine_needs_what_they_have(
     started: list[tuple[str, ...]],
 ) -> None:

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Run the integration tests on PostgreSQL: the same rules on the other database.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# pytest makes a database of that name with "test_" before it, and drops it at the end.
+server=${DATARUN_TEST_POSTGRES:-postgres://postgres@127.0.0.1:5432}
+export DATABASE_URL="${server%/}/datarun_$$"
+exec .venv/bin/python -m pytest tests/integration -m "not sqlite" "$@"

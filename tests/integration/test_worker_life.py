@@ -1,0 +1,189 @@
+"""What a worker does beside running folds: ring, reap, and leave."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+
+from runapp import slots, tasks
+from runapp.models import FoldAttempt, SubmissionFold, Worker
+from runapp.runner.contract import FrameKind
+from runapp.services.attempts import begin_attempt
+from runapp.services.claims import MOST_FALSE_STARTS, claim_fold, claim_split, reap_expired
+from runapp.services.raw_data import request_split
+from runapp.transitions import Phase
+from tests.factories import (
+    make_account,
+    make_client,
+    make_fold,
+    make_live_worker,
+    make_raw_data,
+    make_ready_dataset,
+    work,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def rung(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+    monkeypatch.setattr(slots.dispatch, "publish", lambda: calls.append("rung"))
+    return calls
+
+
+def lose_workers() -> None:
+    SubmissionFold.objects.filter(phase=Phase.RUNNING).update(
+        lease_expires_at=Now() - timedelta(seconds=1)
+    )
+    reap_expired()
+
+
+def post_many(n_folds: int) -> Any:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    for number in range(n_folds):
+        make_fold(account, raw_data, databoard_sf_id=number)
+    return raw_data
+
+
+@pytest.mark.parametrize(("n_folds", "n_rung"), [(0, 0), (1, 1), (9, 2)])
+def test_worker_rings_for_its_idle_slots_and_not_for_all_that_waits(
+    n_folds: int, n_rung: int, rung: list[str]
+) -> None:
+    post_many(n_folds + 1)
+    claim_fold(worker="worker-1/17")
+
+    slots._ring(name="worker-1", slots=3)
+
+    assert len(rung) == n_rung
+
+
+def test_worker_rings_for_a_split_too(rung: list[str]) -> None:
+    raw_data = make_raw_data(make_account())
+    request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=False)
+
+    slots._ring(name="worker-1", slots=3)
+
+    assert len(rung) == 1
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_lost_attempt_is_spent_if_the_code_had_begun(has_begun: bool) -> None:
+    post_many(1)
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+    if has_begun:
+        begin_attempt(fold=fold)
+
+    lose_workers()
+
+    fold.refresh_from_db()
+    assert (fold.phase, fold.failures, fold.false_starts) == (
+        Phase.WAITING,
+        int(has_begun),
+        int(not has_begun),
+    )
+    outcomes = FoldAttempt.objects.values_list("outcome", flat=True)
+    assert list(outcomes) == (["lost"] if has_begun else [])
+
+
+def test_fold_that_is_never_begun_comes_to_an_end() -> None:
+    post_many(1)
+
+    for _ in range(MOST_FALSE_STARTS):
+        assert claim_fold(worker="worker-1") is not None
+        lose_workers()
+
+    fold = SubmissionFold.objects.get()
+    assert (fold.state, fold.error_code, fold.failures) == ("ERROR", "worker_lost", 0)
+    assert fold.log_messages == f"The worker was lost. Tried {MOST_FALSE_STARTS} times."
+
+
+def test_result_of_an_attempt_that_was_overtaken_is_refused_and_counted() -> None:
+    post_many(1)
+
+    def overtake(kind: FrameKind) -> None:
+        if kind is FrameKind.TEST_PREDICTIONS:
+            lose_workers()
+            assert claim_fold(worker="worker-2") is not None
+
+    work(at_stage=overtake, most=1)
+
+    fold = SubmissionFold.objects.get()
+    assert (fold.attempt, fold.phase, fold.worker) == (2, Phase.RUNNING, "worker-2")
+    assert not fold.predictions.exists()
+    attempt = FoldAttempt.objects.get(number=1)
+    assert (attempt.outcome, attempt.refused) == ("lost", 1)
+    assert attempt.usage["train_seconds"] == 1.5
+
+
+def test_reaper_of_celery_beat_returns_what_is_lost() -> None:
+    post_many(1)
+    claim_fold(worker="worker-1")
+    SubmissionFold.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+
+    tasks.reap()
+
+    assert SubmissionFold.objects.get().phase == Phase.WAITING
+
+
+def test_worker_that_leaves_gives_back_what_its_slots_still_hold() -> None:
+    raw_data = post_many(2)
+    unsplit = make_raw_data(raw_data.owner, name="unsplit")
+    request_split(raw_data=unsplit, held_out_test=0.5, random_state=1, force=False)
+    make_live_worker("worker-1")
+    mine = claim_fold(worker="worker-1/17")
+    claim_split(worker="worker-1/18")
+    other = claim_fold(worker="worker-11/17")
+    assert mine is not None
+    assert other is not None
+    begin_attempt(fold=mine)
+
+    slots.leave(sender=SimpleNamespace(hostname="worker-1"))
+    slots._stopping.clear()
+
+    assert not Worker.objects.exists()
+    mine.refresh_from_db()
+    other.refresh_from_db()
+    unsplit.refresh_from_db()
+    assert (mine.phase, mine.failures, other.phase) == (Phase.WAITING, 0, Phase.RUNNING)
+    assert (unsplit.split_phase, unsplit.split_failures) == ("waiting", 0)
+    assert FoldAttempt.objects.get().outcome == "returned"
+
+
+def test_second_farewell_ends_the_grace_only_if_it_comes_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    farewell = slots.Farewell()
+
+    farewell.announce(grace_seconds=60)
+    now += 0.9
+    farewell.announce(grace_seconds=60)
+    is_due_at_once = farewell.is_due()
+    now += 0.2
+    farewell.announce(grace_seconds=60)
+
+    assert farewell.is_announced()
+    assert (is_due_at_once, farewell.is_due()) == (False, True)
+
+
+def test_detail_of_a_fold_among_many_asks_few_questions(
+    django_assert_max_num_queries: Any,
+) -> None:
+    raw_data = post_many(12)
+    make_live_worker(broken=[])
+    client = make_client(raw_data.owner)
+    client.get("/runapp/submissionfold/3/")
+
+    with django_assert_max_num_queries(15):
+        row = client.get("/runapp/submissionfold/11/").json()
+
+    assert row["queue_position"] == 12

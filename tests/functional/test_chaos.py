@@ -31,6 +31,7 @@ from tests.functional.service import list_below, wait_until
 from tests.functional.tables import to_seconds
 
 RAGE_SECONDS = 15.0 * FACTOR
+LEAST_KILLED = 8
 # Beyond the lease: to notice, to claim, and to start a child.
 RECOVERY_SECONDS = 5.0
 # Long enough that a worker which was killed is there again, where it is the only one.
@@ -75,6 +76,8 @@ def test_every_fold_ends_once_whatever_dies(open_site: OpenSite) -> None:
         verdict.assert_ended_as_wished(client.wishes.values(), rows, calm)
         verdict.assert_tables_agree(site)
         assert client.statuses[500] == 0
+        # A plague that finds nobody does nothing; so many have found somebody.
+        assert site.n_killed >= LEAST_KILLED
     # Groups and folders of what was killed go when a worker starts.
     with open_site(CHAOS) as again:
         again.wait_until_workers_are_ready()
@@ -139,7 +142,7 @@ def kill_holder(site: Site, fold_id: int) -> float:
     tree = [holder, *list_below(holder)]
     moment = time.time()
     for process in tree:
-        plagues.kill(process)
+        plagues.kill(site, process)
     wait_until(lambda: not any(p.is_running() for p in tree), what="the worker is dead")
     return moment
 

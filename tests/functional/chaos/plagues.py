@@ -28,23 +28,23 @@ def kill_worker_tree(site: Site, random: Random) -> None:
     """Kill a worker with all that is below it, as a machine's sudden end does."""
     for worker in _choose(site.find_workers(), random):
         for process in [worker, *list_below(worker)]:
-            kill(process)
+            kill(site, process)
 
 
 def kill_worker(site: Site, random: Random) -> None:
     """Kill the main process of a worker only."""
     for worker in _choose(site.find_workers(), random):
-        kill(worker)
+        kill(site, worker)
 
 
 def kill_slot(site: Site, random: Random) -> None:
     for slot in _choose(site.list_slots(), random):
-        kill(slot)
+        kill(site, slot)
 
 
 def kill_keeper(site: Site, random: Random) -> None:
     for keeper in _choose(site.list_keepers(), random):
-        kill(keeper)
+        kill(site, keeper)
 
 
 def kill_launcher(site: Site, random: Random) -> None:
@@ -53,20 +53,20 @@ def kill_launcher(site: Site, random: Random) -> None:
         with suppress(psutil.NoSuchProcess):
             parent = keeper.parent()
             if parent is not None and parent not in site.find_workers():
-                kill(parent)
+                kill(site, parent)
 
 
 def kill_child(site: Site, random: Random) -> None:
     """Kill a process of a run, or one that waits for a run."""
     for child in _choose(site.list_children(), random):
-        kill(child)
+        kill(site, child)
 
 
 def kill_web(site: Site, random: Random) -> None:
     web = site.find_web()
     if web is not None:
         for process in _choose([web, *list_below(web)], random):
-            kill(process)
+            kill(site, process)
 
 
 def purge(site: Site, random: Random) -> None:
@@ -162,6 +162,7 @@ def _choose(processes: list[psutil.Process], random: Random) -> list[psutil.Proc
     return [random.choice(sorted(processes, key=lambda process: process.pid))] if processes else []
 
 
-def kill(process: psutil.Process) -> None:
+def kill(site: Site, process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.kill()
+        site.n_killed += 1

@@ -54,6 +54,7 @@ class Site:
     servers: Mapping[str, Instance] = field(default_factory=dict)
     # Everything that was ever seen to live here.
     seen: set[psutil.Process] = field(default_factory=set)
+    n_killed: int = 0
 
     def list_slots(self) -> list[psutil.Process]:
         """Return the pool processes of all workers."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -85,8 +85,33 @@ class Instance:
         return True
 
 
+@dataclass
+class Postgres(Instance):
+    """A PostgreSQL server, which its superuser may also talk to."""
+
+    port: int = 0
+    programs: Path = Path()
+
+    def execute(self, statement: str, *, database: str = "datarun") -> list[tuple[Any, ...]]:
+        with self.connect(database=database) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def connect(self, *, database: str = "datarun") -> psycopg.Connection[tuple[Any, ...]]:
+        url = f"{self.url.rpartition('/')[0]}/{database}"
+        return psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+
+    def end_sessions(self) -> int:
+        """End all sessions but ours; return how many there were."""
+        ended = self.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = 'datarun' and pid <> pg_backend_pid()"
+        )
+        return len(ended)
+
+
 @contextmanager
-def private_postgres(*, host: str = HOST) -> Iterator[Instance]:
+def private_postgres(*, host: str = HOST) -> Iterator[Postgres]:
     """Run a PostgreSQL with one empty database `datarun`."""
     programs = _find_folder(POSTGRES_PROGRAMS, "initdb", "PostgreSQL")
     # It refuses to run as root.
@@ -108,8 +133,10 @@ def private_postgres(*, host: str = HOST) -> Iterator[Instance]:
             "max_connections": 60,
         }
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        instance = Instance(
+        instance = Postgres(
             name="postgres",
+            port=port,
+            programs=programs,
             command=[*as_user, str(programs / "postgres"), "-D", str(data), *flags],
             environment={},
             folder=folder,
@@ -118,8 +145,7 @@ def private_postgres(*, host: str = HOST) -> Iterator[Instance]:
             stop_signal=signal.SIGINT,  # SIGTERM would wait for the clients to leave
         )
         with _running(instance):
-            with psycopg.connect(instance.url, autocommit=True) as connection:
-                connection.execute("create database datarun")
+            instance.execute("create database datarun", database="postgres")
             instance.url = f"postgres://postgres@{host}:{port}/datarun"
             yield instance
 

@@ -29,7 +29,7 @@ from tests.functional.account import (
     check,
     read_predictions,
 )
-from tests.functional.private import PrivatePostgres, private_postgres
+from tests.functional.instances import Postgres, private_postgres
 from tests.functional.service import PROJECT, Service, serving
 from tests.unit.test_documentation import list_code_blocks
 
@@ -104,7 +104,7 @@ class Posted:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PrivatePostgres]:
+def server() -> Iterator[Postgres]:
     with private_postgres() as running:
         yield running
 
@@ -236,7 +236,7 @@ class Site:
         return self.folder / "home" / "storage"
 
 
-def make_site(folder: Path, *, backup: Path, server: PrivatePostgres | None, name: str) -> Site:
+def make_site(folder: Path, *, backup: Path, server: Postgres | None, name: str) -> Site:
     """Return a place to serve from: on SQLite, or in a database of that name on a server."""
     folder.mkdir(exist_ok=True)
     settings, path = dict(ENVIRONMENT), os.environ["PATH"]
@@ -293,7 +293,7 @@ def test_restored_service_ends_what_its_backup_found_unfinished(sites: tuple[Sit
 
 
 @pytest.mark.service
-def test_embedded_service_is_moved_to_postgresql(server: PrivatePostgres, tmp_path: Path) -> None:
+def test_embedded_service_is_moved_to_postgresql(server: Postgres, tmp_path: Path) -> None:
     folder = tmp_path / "moved"
     server.execute("create database moved", database="postgres")
     embedded = make_site(folder, backup=tmp_path, server=None, name="")

@@ -17,7 +17,7 @@ import requests
 from test_files.examples import IRIS
 from tests.functional.account import Account
 from tests.functional.conftest import Serve
-from tests.functional.private import PrivatePostgres, private_postgres
+from tests.functional.instances import Postgres, private_postgres
 from tests.functional.service import PROJECT, Service, wait_until
 
 ANSWER_SECONDS = 30
@@ -36,13 +36,13 @@ ROOT_PASSWORD = "another-long-secret"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PrivatePostgres]:
+def server() -> Iterator[Postgres]:
     with private_postgres() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def service(server: PrivatePostgres, serve: Serve) -> Service:
+def service(server: Postgres, serve: Serve) -> Service:
     environment = {"DATABASE_URL": server.url, "DATARUN_SLOTS": "1", "DATARUN_WEB_THREADS": "4"}
     return serve("away", environment)
 
@@ -72,9 +72,7 @@ def check_unavailable(response: requests.Response) -> dict[str, Any]:
     return error
 
 
-def test_sessions_that_the_server_ended_cost_no_request(
-    server: PrivatePostgres, account: Account
-) -> None:
+def test_sessions_that_the_server_ended_cost_no_request(server: Postgres, account: Account) -> None:
     assert account.send("GET", "rawdata/").status_code == 200
 
     assert server.end_sessions()
@@ -83,9 +81,7 @@ def test_sessions_that_the_server_ended_cost_no_request(
     assert answers == [200] * 8
 
 
-def test_read_only_database_is_read(
-    server: PrivatePostgres, account: Account, service: Service
-) -> None:
+def test_read_only_database_is_read(server: Postgres, account: Account, service: Service) -> None:
     token = service.manage("createtoken", account.username).split()[-1]
     server.execute("alter database datarun set default_transaction_read_only = on")
     server.end_sessions()
@@ -126,7 +122,7 @@ def sign_in(service: Service) -> requests.Response:
 
 
 def test_lock_that_is_held_is_not_waited_for_without_end(
-    server: PrivatePostgres, account: Account
+    server: Postgres, account: Account
 ) -> None:
     with server.connect() as holder:
         holder.execute("begin")
@@ -140,7 +136,7 @@ def test_lock_that_is_held_is_not_waited_for_without_end(
 
 
 def test_absent_database_is_told_and_found_again(
-    server: PrivatePostgres, account: Account, service: Service
+    server: Postgres, account: Account, service: Service
 ) -> None:
     lines_before = service.log.count("the database answers again")
     server.stop()
@@ -154,6 +150,7 @@ def test_absent_database_is_told_and_found_again(
         wait_until(lambda: "the database is away" in service.log, what="the worker says so")
     finally:
         server.start()
+        server.wait_until_it_answers()
 
     wait_until(
         lambda: account.send("GET", "rawdata/").status_code == 200,
@@ -167,7 +164,7 @@ def test_absent_database_is_told_and_found_again(
     )
 
 
-def test_connections_are_few_and_given_back(server: PrivatePostgres, service: Service) -> None:
+def test_connections_are_few_and_given_back(server: Postgres, service: Service) -> None:
     def count_sessions() -> int:
         ((number,),) = server.execute(
             "select count(*) from pg_stat_activity "
@@ -194,7 +191,7 @@ def list_sockets(process: psutil.Process, port: int) -> list[Any]:
 
 
 def test_slot_that_was_started_again_trains_with_a_connection_of_its_own(
-    server: PrivatePostgres, service: Service, account: Account
+    server: Postgres, service: Service, account: Account
 ) -> None:
     for _ in range(8):
         slot = wait_until(lambda: find_slot(service), what="there is a slot")
@@ -272,7 +269,7 @@ never.wait()
 
 
 def test_lock_of_a_killed_process_is_not_kept_by_its_child(
-    server: PrivatePostgres, service: Service
+    server: Postgres, service: Service
 ) -> None:
     environment = {**service.environment, "DJANGO_SETTINGS_MODULE": "datarun.settings"}
     parent = subprocess.Popen(

@@ -56,6 +56,14 @@ def move(folds: Folds, *, phase: Phase, state: State, **changes: Any) -> int:
     return folds.filter(allowed).update(phase=phase, state=state, **changes)
 
 
+def order_locks(folds: models.QuerySet[Any]) -> models.QuerySet[Any]:
+    """Return a query that locks folds in the order in which everybody does.
+
+    The accounts' shares are locked after them, and in the same order.
+    """
+    return folds.select_for_update(of=("self",)).order_by("owner_id", "pk")
+
+
 def take_from_workers(
     folds: Folds, *, phase: Phase, state: State, outcome: str, **changes: Any
 ) -> int:
@@ -77,8 +85,7 @@ def take_from_workers(
     """
     with transaction.atomic():
         running = folds.filter(phase=Phase.RUNNING).annotate(now=Now())
-        # In one order, as their accounts' shares are locked in it too.
-        held = list(running.select_for_update(of=("self",)).order_by("owner_id", "pk"))
+        held = list(order_locks(running))
         taken = SubmissionFold.objects.filter(pk__in=[fold.pk for fold in held])
         moved = move(taken, phase=phase, state=state, **changes)
         for fold in held:

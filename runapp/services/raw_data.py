@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
-from runapp.services.moves import requeue_running
+from runapp.services.moves import order_locks, requeue_running
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."
@@ -100,8 +100,12 @@ def delete_raw_data(*, raw_data: RawData) -> None:
     A running fold's worker finds its row gone at the next heartbeat and kills it.
     """
     with transaction.atomic():
-        # First of all the dataset, like whoever else touches it and its folds.
-        _lock(raw_data).delete()
+        # First of all the dataset, like whoever else touches it and its folds. Then the folds, like
+        # a worker that records: what refers to them goes only once no worker can add to it.
+        locked = _lock(raw_data)
+        folds = SubmissionFold.objects.filter(raw_data=locked)
+        list(order_locks(folds).values_list("pk"))
+        locked.delete()
 
 
 @receiver(post_delete, sender=RawData, dispatch_uid="remove_bin")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from django.db import connection, transaction
 
-from runapp.models import FairShare, SubmissionFold
-from runapp.services.claims import claim_fold
+from runapp.models import FairShare, RawData, SubmissionFold
+from runapp.services.attempts import begin_attempt, end_attempt
+from runapp.services.claims import claim_fold, renew_fold
 from runapp.services.folds import cancel_fold, change_priority
+from runapp.services.raw_data import delete_raw_data
 from tests.factories import make_account, make_fold, make_ready_dataset
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DEADLINE_SECONDS = 20.0
+
+Answer = TypeVar("Answer")
 
 
 @pytest.fixture(autouse=True)
@@ -31,20 +35,20 @@ def claim_during(change: Callable[[], object]) -> SubmissionFold | None:
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
             change()
-            claim = pool.submit(claim_in_thread)
+            claim = pool.submit(do_in_thread, lambda: claim_fold(worker="worker-1"))
             wait_until_held_up(claim)
         return claim.result(DEADLINE_SECONDS)
 
 
-def claim_in_thread() -> SubmissionFold | None:
+def do_in_thread(action: Callable[[], Answer]) -> Answer:
     try:
-        return claim_fold(worker="worker-1")
+        return action()
     finally:
         connection.close()
 
 
 def wait_until_held_up(claim: Future[Any]) -> None:
-    """Wait until the claim has ended or waits for a lock; SQLite tells nobody of its waiting."""
+    """Wait until it has ended or waits for a lock; SQLite tells nobody of its waiting."""
     if connection.vendor != "postgresql":
         return
     # pg_locks is read anew each time, unlike the statistics within one transaction.
@@ -55,7 +59,7 @@ def wait_until_held_up(claim: Future[Any]) -> None:
             cursor.execute(query)
             if cursor.fetchone()[0]:
                 return
-        assert time.monotonic() < deadline, "the claim neither ends nor waits"
+        assert time.monotonic() < deadline, "it neither ends nor waits"
 
 
 def test_cancel_under_way_is_not_undone_by_a_claim() -> None:
@@ -92,3 +96,24 @@ def test_change_of_priority_under_way_keeps_nobody_from_a_claim() -> None:
 
     assert claimed is not None
     assert (claimed.pk, claimed.priority, claimed.attempt) == (fold.pk, "H", 1)
+
+
+def test_deletion_waits_for_a_worker_that_records() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    make_fold(account, raw_data)
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+    begin_attempt(fold=fold)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            # As at the end of a run: the fold first, then what refers to it.
+            assert renew_fold(fold)
+            deletion = pool.submit(do_in_thread, lambda: delete_raw_data(raw_data=raw_data))
+            wait_until_held_up(deletion)
+            has_ended = end_attempt(fold=fold, outcome="tested")
+        deletion.result(DEADLINE_SECONDS)
+
+    assert has_ended
+    assert not RawData.objects.filter(pk=raw_data.pk).exists()

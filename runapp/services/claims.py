@@ -173,22 +173,27 @@ def return_split(
     raw_data: RawData, *, reason: str, is_failure: bool, error_code: str, is_lost: bool = False
 ) -> None:
     """Give a split back, as `return_fold` does; after too many failures of ours it has failed."""
+    held = held_split(raw_data)
+    if is_lost:
+        held = held.filter(split_lease_expires_at__lt=Now())
     failures = raw_data.split_failures + int(is_failure)
     if failures < settings.MAX_ATTEMPTS:
-        held = held_split(raw_data)
-        if is_lost:
-            held = held.filter(split_lease_expires_at__lt=Now())
         held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
         return
-    end_split_in_error(
-        raw_data, error_code=error_code, log_messages=f"{reason} Tried {failures} times."
-    )
+    log_messages = f"{reason} Tried {failures} times."
+    _end_split(held, raw_data, error_code=error_code, log_messages=log_messages)
 
 
 def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str) -> None:
     """Record that a dataset cannot be split, and end the folds that wait for it."""
+    _end_split(held_split(raw_data), raw_data, error_code=error_code, log_messages=log_messages)
+
+
+def _end_split(
+    held: models.QuerySet[RawData], raw_data: RawData, *, error_code: str, log_messages: str
+) -> None:
     with transaction.atomic():
-        ended = held_split(raw_data).update(
+        ended = held.update(
             state=RawData.State.ERROR,
             error_code=error_code,
             log_messages=log_messages,

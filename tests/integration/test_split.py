@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pandas as pd
 import pytest
+from django.db.models.functions import Now
 from sklearn.model_selection import train_test_split
 
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner import columns
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold
+from runapp.services.claims import claim_fold, claim_split, renew_split, return_split
+from runapp.services.raw_data import request_split
 from runapp.storage import Kind
 from runapp.transitions import Phase
 from tests.factories import (
@@ -375,3 +378,23 @@ def test_second_split_request_replaces_the_first() -> None:
 
     raw_data.refresh_from_db()
     assert (raw_data.state, raw_data.n_test) == ("READY", 6)
+
+
+def test_last_attempt_at_a_split_is_not_taken_from_a_worker_that_is_heard_again(
+    settings: Any,
+) -> None:
+    raw_data = make_raw_data(make_account())
+    request_split(raw_data=raw_data, held_out_test=0.2, random_state=1, force=False)
+    RawData.objects.update(split_failures=settings.MAX_ATTEMPTS - 1)
+    seen_silent = claim_split(worker="worker-1")
+    assert seen_silent is not None
+    renew_split(seen_silent)
+
+    for is_heard in (True, False):
+        if not is_heard:
+            RawData.objects.update(split_lease_expires_at=Now() - timedelta(seconds=1))
+        return_split(
+            seen_silent, reason="Lost.", is_failure=True, error_code="worker_lost", is_lost=True
+        )
+        raw_data.refresh_from_db()
+        assert raw_data.state == ("SPLITTING" if is_heard else "ERROR")

@@ -283,6 +283,9 @@ def _tick(*, name: str, slots: int) -> None:
         seconds = _database.lengthen()
         cause = " ".join(str(error).split())
         logger.warning("the database is away, next try in %.1f s: %s", seconds, cause)
+    except Exception:
+        # Whatever it was: without this thread the worker would neither beat nor ring again.
+        logger.exception("the main process could not look after its work")
     finally:
         # The pool may fork while this thread lives; no open connection goes along.
         connections.close_all()

@@ -290,6 +290,20 @@ def test_worker_rings_only_when_it_is_fit(
         assert len(worker_process) == n_rung
 
 
+def test_worker_goes_on_after_a_fault_that_nobody_expected(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble() -> int:
+        raise AttributeError("'NoneType' object has no attribute 'write'")
+
+    monkeypatch.setattr(slots, "reap_expired", stumble)
+
+    slots._tick(name="worker-1", slots=2)
+
+    assert "the main process could not look after its work" in caplog.text
+    assert Worker.objects.get().name == "worker-1"
+
+
 def test_unfit_worker_says_once_what_it_lacks_and_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -52,7 +52,8 @@ class Position:
     number : int
         1 for the fold that is next.
     starts_at : datetime or None
-        When it is likely to start; None when no worker lives that may run it.
+        When it is likely to start; None when no worker lives that may run it, or its
+        account may run none at all.
     """
 
     number: int
@@ -126,7 +127,8 @@ def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) 
         for worker in list_live_workers()
         if worker.promises is not None and set(worker.promises) >= settings.REQUIRED_PROMISES
     )
-    if not n_slots:
+    cap = _find_cap(own.owner_id)
+    if not n_slots or not cap:
         return None
     now, left = _list_remaining()
     n_idle = n_slots - len(left)
@@ -134,7 +136,6 @@ def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) 
     if sum(count for _, count in ahead) >= n_idle:
         work = sum(count * line.fold_seconds for line, count in ahead)
         seconds = (work + sum(seconds for _, seconds in left)) / n_slots
-    cap = _find_cap(own.owner_id)
     own_left = [seconds for owner_id, seconds in left if owner_id == own.owner_id]
     if n_before + len(own_left) >= cap:
         seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / cap)
@@ -163,4 +164,4 @@ def _read_clock() -> datetime:
 def _find_cap(owner_id: int) -> int:
     caps = FairShare.objects.filter(owner_id=owner_id).values_list("cap", flat=True)
     cap = caps.first()
-    return get_cap() if cap is None else max(cap, 1)
+    return get_cap() if cap is None else cap

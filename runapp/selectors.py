@@ -13,7 +13,7 @@ from django.db.models import Count, F, Model, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from runapp.exceptions import Conflict, InvalidInput, NotFound
-from runapp.models import RawData, Submission, SubmissionFold, Worker
+from runapp.models import FairShare, RawData, Submission, SubmissionFold, Worker
 from runapp.queue import get_cap
 from runapp.transitions import Phase
 
@@ -130,7 +130,8 @@ def list_full_accounts() -> frozenset[int]:
     cap = Coalesce("fair_share__cap", get_cap())
     busy = User.objects.filter(folds__phase=Phase.RUNNING)
     full = busy.annotate(n=running, most=cap).filter(n__gte=F("most"))
-    return frozenset(full.values_list("pk", flat=True))
+    stopped = FairShare.objects.filter(cap=0)
+    return frozenset((*full.values_list("pk", flat=True), *stopped.values_list("owner", flat=True)))
 
 
 def list_live_workers() -> QuerySet[Worker]:

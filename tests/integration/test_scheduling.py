@@ -170,6 +170,19 @@ def test_cap_of_an_account_counts_more_than_the_setting(settings: Any) -> None:
     assert len(claim_all()) == 3
 
 
+def test_account_that_may_run_nothing_is_told_so() -> None:
+    ada = make_account("ada")
+    FairShare.objects.create(owner=ada, cap=0, expected_seconds=1, counted_at=Now())
+    post_many(ada, make_ready_dataset(ada), submissions=[1])
+    make_live_worker()
+
+    shown = show(ada, 0)
+
+    assert claim_all() == []
+    assert shown["waiting_because"] == "account_cap"
+    assert shown["estimated_start"] is None
+
+
 def test_paused_dataset_keeps_its_folds_until_it_is_resumed() -> None:
     ada = make_account("ada")
     raw_data = make_ready_dataset(ada)

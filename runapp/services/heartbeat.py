@@ -110,9 +110,8 @@ class ThreadedHeartbeat(Heartbeat):
         return self._was_lost.is_set()
 
     def _beat_on(self) -> None:
-        while not self._is_over.wait(ASK_SECONDS):
+        while not (self._is_over.wait(ASK_SECONDS) or self._was_lost.is_set()):
             if not self._ask():
                 self._was_lost.set()
-                return
             # Pooled connections go back between two beats: a slot needs one, not two.
             connections.close_all()

@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -53,9 +54,18 @@ def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
 
 
 def read_home(*, default: Path) -> Path:
-    """Return DATARUN_HOME as an absolute path; the folder is made, for its owner alone."""
+    """Return DATARUN_HOME as an absolute path; the folder is made, for its owner alone.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When it cannot be made.
+    """
     home = Path(os.environ.get("DATARUN_HOME") or default).expanduser().absolute()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATARUN_HOME cannot be made: {error}.") from error
     return home
 
 
@@ -90,20 +100,35 @@ def read_database(*, home: Path, web_threads: int) -> dict[str, Any]:
     Raises
     ------
     ImproperlyConfigured
-        When the size of the pool is no number.
+        When the URL is of neither, or the size of the pool is no number.
     """
-    database: dict[str, Any] = env.db_url(
-        "DATABASE_URL", default=f"sqlite:///{home}/datarun.sqlite3"
-    )
+    url = os.environ.get("DATABASE_URL", "").strip() or f"sqlite:///{home}/datarun.sqlite3"
+    database = _parse_database(url)
     if database["ENGINE"].endswith("sqlite3"):
         database |= {
             "OPTIONS": _SQLITE_OPTIONS,
             "CONN_MAX_AGE": None,
             "TEST": {"NAME": str(home / "test.sqlite3")},
         }
-    elif database["ENGINE"].endswith("postgresql"):
+    else:
         _complete_postgresql(database, web_threads)
     return database
+
+
+def _parse_database(url: str) -> dict[str, Any]:
+    form = "DATABASE_URL must look like postgres://user:password@host:5432/name or sqlite:///path."
+    # The URL may hold a password: no message shows it.
+    try:
+        is_known = urlsplit(url).scheme in _DATABASE_SCHEMES
+        database: dict[str, Any] = env.db_url_config(url) if is_known else {}
+    except ValueError as error:
+        raise ImproperlyConfigured(form) from error
+    if not database:
+        raise ImproperlyConfigured(form)
+    return database
+
+
+_DATABASE_SCHEMES = ("postgres", "postgresql", "psql", "pgsql", "sqlite")
 
 
 # A transaction that starts by reading and then writes cannot wait for its lock in SQLite: it fails

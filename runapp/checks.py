@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
 
 from runapp.runner.promises import DEFAULT_REQUIRED, name_promises
 
-BROKERS = ("filesystem", "amqp", "redis")
+BROKERS = ("filesystem", "amqp", "amqps", "redis", "rediss")
 
 
 @checks.register()
@@ -25,23 +26,28 @@ def check_settings_agree(**_: Any) -> list[checks.CheckMessage]:
                 id="datarun.E001",
             )
         )
-    if not settings.CELERY_BROKER_URL.startswith(BROKERS):
+    # Several, of which one is used, stand with semicolons between them.
+    if not all(map(_is_broker, settings.CELERY_BROKER_URL.split(";"))):
         messages.append(
             checks.Error(
-                "CELERY_BROKER_URL names a broker that datarun does not know.",
-                hint="It begins with amqp:// or redis://, or is left empty.",
+                "CELERY_BROKER_URL does not name a broker that datarun knows.",
+                hint="It looks like amqp://user:password@host:5672/vhost or redis://host:6379/0, "
+                "or is left empty.",
                 id="datarun.E002",
             )
         )
-    if not settings.DATABASES["default"]["ENGINE"].endswith(("sqlite3", "postgresql")):
-        messages.append(
-            checks.Error(
-                "DATABASE_URL names a database that datarun does not know.",
-                hint="It begins with postgres:// or sqlite:///, or is left empty.",
-                id="datarun.E003",
-            )
-        )
     return messages
+
+
+def _is_broker(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is a number, or raises
+    except ValueError:
+        return False
+    database = parts.path.strip("/")
+    is_numbered = not database or database.isdecimal()
+    return parts.scheme in BROKERS and (is_numbered or not parts.scheme.startswith("redis"))
 
 
 def list_local_parts() -> list[str]:

@@ -72,9 +72,17 @@ def _parse_options(query: str) -> dict[str, str]:
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise BadLocation(f"has options that are not known; known are: {', '.join(_OPTIONS)}.")
-    endpoint = urlsplit(options.get("endpoint_url", "https://host"))
-    if endpoint.scheme not in ("http", "https") or not endpoint.netloc:
+    if not _is_endpoint(options.get("endpoint_url", "https://host")):
         raise BadLocation("must give endpoint_url as http://host:port or https://host:port.")
     if options.get("addressing_style", "auto") not in _ADDRESSING_STYLES:
         raise BadLocation(f"must give addressing_style as one of: {', '.join(_ADDRESSING_STYLES)}.")
     return options
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is a number, or raises
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)

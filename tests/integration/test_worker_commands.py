@@ -52,7 +52,9 @@ def test_name_differs_with_the_home_and_stays(settings: Any) -> None:
     assert make_name(home=home) != make_name(home=home, kind="serve")
 
 
-@pytest.mark.parametrize("words", [["--slots", "0"], ["--name", "a/b"], ["--name", "a b"]])
+@pytest.mark.parametrize(
+    "words", [["--slots", "0"], ["--name", "a/b"], ["--name", "a b"], ["--name", "a" * 101]]
+)
 def test_worker_that_cannot_be_is_refused(words: list[str], started: list[tuple[str, ...]]) -> None:
     with pytest.raises(CommandError):
         call_command("worker", *words)
@@ -79,8 +81,13 @@ def test_worker_beside_those_of_another_machine_needs_what_they_have(
         ("LEASE_SECONDS", 9, ["datarun.E001"]),
         ("LEASE_SECONDS", 10, []),
         ("CELERY_BROKER_URL", "sqs://", ["datarun.E002"]),
+        ("CELERY_BROKER_URL", "amqpfoo://mq.example.org", ["datarun.E002"]),
+        ("CELERY_BROKER_URL", "amqp://mq.example.org:port//", ["datarun.E002"]),
+        ("CELERY_BROKER_URL", "redis://mq.example.org/first", ["datarun.E002"]),
+        ("CELERY_BROKER_URL", "amqp://one.example.org;nothing", ["datarun.E002"]),
         ("CELERY_BROKER_URL", "rediss://mq.example.org", []),
-        ("DATABASES", {"default": {"ENGINE": "django.db.backends.mysql"}}, ["datarun.E003"]),
+        ("CELERY_BROKER_URL", "amqp://ada:p@mq.example.org/datarun;amqps://other:5671//", []),
+        ("CELERY_BROKER_URL", "redis://mq.example.org:6379/0", []),
     ],
 )
 def test_settings_that_cannot_work_are_told(

@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import ConnectionPool
 
-from datarun.environment import read_database, read_promises
+from datarun.environment import read_database, read_home, read_promises
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise
 
 NAME = "DATARUN_REQUIRED_PROMISES"
@@ -100,3 +100,32 @@ def test_pooler_before_postgresql_gets_nothing_that_needs_a_session(
 def test_pool_of_no_size_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImproperlyConfigured, match="must be a whole number"):
         read_url(f"postgres://db.example.org/datarun?pool={size}", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "datarun",
+        "mysql://db.example.org/datarun",
+        "postgres://ada:secret@db.example.org:port/datarun",
+        "postgres://ada:secret@[db.example.org/datarun",
+    ],
+)
+def test_database_that_is_not_known_is_told_without_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL must look like") as caught:
+        read_url(url, monkeypatch)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_empty_variable_is_the_database_of_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_url("", monkeypatch)["NAME"] == "/nowhere/datarun.sqlite3"
+
+
+def test_home_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_HOME", "/dev/null/home")
+
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be made"):
+        read_home(default=Path("/nowhere"))

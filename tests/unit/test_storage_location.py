@@ -47,6 +47,8 @@ def test_location_is_understood(url: str, location: Path | S3Location) -> None:
         ("s3://bucket?region_name=", "once, with a value"),
         ("s3://bucket?region_name=a&region_name=b", "once, with a value"),
         ("s3://bucket?endpoint_url=127.0.0.1:9000", "endpoint_url as"),
+        ("s3://bucket?endpoint_url=http://host:port", "endpoint_url as"),
+        ("s3://bucket?endpoint_url=http://[host", "endpoint_url as"),
         ("s3://bucket?addressing_style=odd", "addressing_style as"),
     ],
 )

@@ -8,7 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from runapp.exceptions import StorageError
+from runapp.management.tables import check_tables_exist
 from runapp.services.retention import Removal, prune
+
+# A century: databases know no dates before their first.
+MOST_DAYS = 36_500
 
 
 class Command(BaseCommand):
@@ -30,6 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, days: int | None, dry_run: bool, **rest: Any) -> None:
+        check_tables_exist()
         verb = "would remove" if dry_run else "removed"
         try:
             for removal in prune(days=days, is_dry_run=dry_run):
@@ -39,8 +44,11 @@ class Command(BaseCommand):
 
 
 def _read_days(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_DAYS))
+    if not is_number or not 1 <= int(text) <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least 1 and at most {MOST_DAYS}"
+        )
     return int(text)
 
 

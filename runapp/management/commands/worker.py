@@ -17,6 +17,9 @@ from django.db import Error, connections
 from runapp.checks import list_local_parts
 from runapp.selectors import list_live_workers
 
+# With the machine's name and a slot's number it must fit into a row.
+MOST_LETTERS = 100
+
 
 class Command(BaseCommand):
     """Run a worker until SIGTERM, which gives its folds back after the grace."""
@@ -37,6 +40,8 @@ class Command(BaseCommand):
             raise CommandError("A worker needs at least one slot (--slots, DATARUN_SLOTS).")
         if not name.isprintable() or any(letter in name for letter in " /@%,"):
             raise CommandError("A worker's name has no spaces, and none of / @ % and comma.")
+        if len(name) > MOST_LETTERS:
+            raise CommandError(f"A worker's name has at most {MOST_LETTERS} letters.")
         check_hosts()
         command = make_worker_command(slots=slots, name=name)
         os.chdir(settings.BASE_DIR)

@@ -207,7 +207,7 @@ class SubmissionFold(models.Model):
         ]
         indexes = [
             models.Index(
-                # One probe finds the first fold of an account on a dataset (services/queue.py).
+                # One probe finds the first fold of an account on a dataset (queue.py).
                 fields=["priority", "owner", "raw_data", "rank", "id"],
                 name="fold_queue",
                 condition=Q(phase="waiting"),

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import Head, count_claimable, find_head, lock_claims
-from runapp.services.attempts import end_attempt, has_begun
+from runapp.services.attempts import end_attempt, has_begun, has_ended, refuse_write
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.shares import charge, settle
 from runapp.transitions import Phase, State
@@ -148,6 +148,7 @@ def return_fold(
     failures = fold.failures + int(is_spent)
     false_starts = fold.false_starts + int(is_lost and not is_spent)
     counts = {"failures": failures, "false_starts": false_starts}
+    outcome = "lost" if is_spent else "returned"
     with transaction.atomic():
         if failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS:
             moved = move(
@@ -163,10 +164,13 @@ def return_fold(
         else:
             moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
-            end_attempt(fold=fold, outcome="lost" if is_spent else "returned")
+            end_attempt(fold=fold, outcome=outcome)
             settle(fold=fold, used_seconds=0.0)
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
+    elif not is_lost and not has_ended(fold=fold, outcome=outcome):
+        # Taken from this attempt before; perhaps before it had begun, then nobody has ended it.
+        refuse_write(fold=fold)
 
 
 def return_split(

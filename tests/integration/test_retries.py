@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from runapp.models import SubmissionFold
+from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import Outcome
+from runapp.services.attempts import begin_attempt
+from runapp.services.claims import claim_fold, return_fold
+from runapp.services.folds import cancel_fold
 from runapp.transitions import Phase
 from tests.factories import make_account, make_fold, make_ready_dataset, work
 
@@ -43,3 +46,16 @@ def test_fold_that_fails_by_our_fault_is_tried_three_times(
     assert len(supervisor.jobs) == 3
     assert (fold.state, fold.error_code) == ("ERROR", error_code)
     assert fold.log_messages.endswith("Tried 3 times.")
+
+
+def test_return_of_a_fold_that_was_taken_before_it_began_is_counted(fold: SubmissionFold) -> None:
+    claimed = claim_fold(worker="worker-1")
+    assert claimed is not None
+    cancel_fold(fold=fold)
+    begin_attempt(fold=claimed)
+
+    return_fold(claimed, reason="Left.", is_spent=False, error_code="worker_lost")
+
+    attempt = FoldAttempt.objects.get()
+    assert (attempt.outcome, attempt.refused) == ("overtaken", 1)
+    assert attempt.ended_at is not None

@@ -64,6 +64,10 @@ class FairShareAdmin(ReadOnlyAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.has_perm("runapp.change_fairshare"))
 
+    def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
+        # The rest of the row changes all the time, and not by this form.
+        obj.save(update_fields=["cap"])
+
 
 @admin.register(FoldAttempt)
 class FoldAttemptAdmin(ReadOnlyAdmin):

@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from celery import current_app, signals
+from celery import bootsteps, current_app, signals
 from django.conf import settings
 from django.db import Error, connections
 
@@ -169,8 +169,13 @@ def _get_supervisor() -> Supervisor:
 
 def _name_slot() -> str:
     task = current_app.current_worker_task
-    host = task.request.hostname if task is not None else "local"
-    return f"{host}/{os.getpid()}"
+    host = str(task.request.hostname) if task is not None else "local"
+    return f"{_name_pool(host, os.getppid())}/{os.getpid()}"
+
+
+def _name_pool(host: str, pid: int) -> str:
+    """Return what the names of a worker's slots begin with; by its process, as names may clash."""
+    return f"{host}/{pid}"
 
 
 @signals.worker_init.connect
@@ -193,13 +198,19 @@ def close(**_: Any) -> None:
         _supervisor.close()
 
 
-@signals.worker_ready.connect
-def start_ticking(sender: Any, **_: Any) -> None:
-    """Tick in a thread of its own: Celery's timer stands still while the broker is away."""
-    global _ticker
-    names = {"name": sender.hostname, "slots": sender.pool.num_processes}
-    _ticker = threading.Thread(target=_tick_on, kwargs=names, name="tick", daemon=True)
-    _ticker.start()
+class Ticker(bootsteps.StartStopStep):
+    """Begins to tick once there is a pool; whether the broker answers does not matter.
+
+    In a thread of its own: Celery's timer stands still while the broker is away.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        global _ticker
+        names = {"name": parent.hostname, "slots": parent.pool.num_processes}
+        _ticker = threading.Thread(target=_tick_on, kwargs=names, name="tick", daemon=True)
+        _ticker.start()
 
 
 @signals.worker_shutting_down.connect
@@ -215,7 +226,7 @@ def leave(sender: Any, **_: Any) -> None:
         _ticker.join(STOP_SECONDS)  # or it would register again what signs off here
     try:
         # The slots have ended: what one of them could not give back itself goes back now.
-        return_all(worker=sender.hostname)
+        return_all(worker=_name_pool(sender.hostname, os.getpid()))
         workers.leave(name=sender.hostname)
     except Error as error:
         logger.warning("the worker could not sign off: %s", error)

@@ -60,7 +60,7 @@ def _make_entry(worker: Any, is_live: bool, jobs: list[tuple[str, Job]]) -> Entr
         is_live=is_live,
         slots=worker.slots,
         # A slot's name is its worker's and the number of its process.
-        jobs=tuple(job for slot, job in jobs if slot.rpartition("/")[0] == worker.name),
+        jobs=tuple(job for slot, job in jobs if slot.rsplit("/", 2)[0] == worker.name),
         started_at=worker.started_at,
         seen_seconds=round((worker.now - worker.seen_at).total_seconds(), 1),
         missing=missing,

@@ -165,12 +165,19 @@ def return_fold(
             moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
             end_attempt(fold=fold, outcome=outcome)
-            settle(fold=fold, used_seconds=0.0)
+            settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before; perhaps before it had begun, then nobody has ended it.
         refuse_write(fold=fold)
+
+
+def _read_age(fold: SubmissionFold) -> float:
+    """Return how many seconds ago a fold was claimed, by the database's clock."""
+    now = SubmissionFold.objects.annotate(now=Now()).values_list("now", flat=True).get(pk=fold.pk)
+    assert fold.started_at is not None  # the claim has set it
+    return float((now - fold.started_at).total_seconds())
 
 
 def return_split(

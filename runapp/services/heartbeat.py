@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from django.conf import settings
@@ -47,24 +46,24 @@ class Heartbeat:
         self._renew = renew
         self._is_leaving = is_leaving
         self._beaten_at = time.monotonic()
+        self._started_at = time.monotonic()
+        self._ended_at: float | None = None
         self.has_left = False
-        self.started_at = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     @property
     def seconds(self) -> float:
-        """How long it has been held."""
-        return time.monotonic() - self.started_at
+        """How long the run has taken, or takes so far; what is waited after it does not count."""
+        return (self._ended_at or time.monotonic()) - self._started_at
+
+    def note_end(self) -> None:
+        """Note that the run is over; the claim is still held, to record what came of it."""
+        self._ended_at = time.monotonic()
 
     def should_stop(self) -> bool:
         """Tell whether the run is to be ended: the worker leaves, or the claim is lost."""
@@ -97,12 +96,7 @@ class ThreadedHeartbeat(Heartbeat):
         threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Not waited for: it may hang on the database, and a late renewal finds nothing to renew.
         self._is_over.set()
 

@@ -38,7 +38,13 @@ def charge(*, owner_id: int, seconds: float) -> None:
         )
 
 
-def settle(*, fold: SubmissionFold, used_seconds: float, is_typical: bool = False) -> None:
+def settle(
+    *,
+    fold: SubmissionFold,
+    used_seconds: float,
+    held_seconds: float | None = None,
+    is_typical: bool = False,
+) -> None:
     """Put the time that a claim has really taken in the place of what was charged for it.
 
     Parameters
@@ -47,10 +53,14 @@ def settle(*, fold: SubmissionFold, used_seconds: float, is_typical: bool = Fals
         As it was claimed.
     used_seconds : float
         0 when the attempt was lost by our own fault: that costs the account nothing.
+    held_seconds : float or None, optional
+        How long ago the claim was; None if that is the time used. What was charged has decayed
+        since.
     is_typical : bool, optional
         Whether the fold came to an end of its own, which tells how long such folds take.
     """
-    difference = used_seconds - fold.charged_seconds
+    age = used_seconds if held_seconds is None else held_seconds
+    difference = used_seconds - fold.charged_seconds * _count_decay(age)
     changes: dict[str, Any] = {"seconds": Greatest(F("seconds") + difference, 0.0)}
     if is_typical:
         kept = F("expected_seconds") * (1 - _LATEST_WEIGHT)
@@ -67,7 +77,11 @@ def decay_shares() -> None:
         counted_at__lt=Now() - _DECAY_EVERY, seconds__gt=_NEGLIGIBLE_SECONDS
     )
     for share in due.annotate(now=Now()):
-        passed = (share.now - share.counted_at).total_seconds()
+        decay = _count_decay((share.now - share.counted_at).total_seconds())
         FairShare.objects.filter(pk=share.pk, counted_at=share.counted_at).update(
-            seconds=F("seconds") * 0.5 ** (passed / HALF_LIFE_SECONDS), counted_at=share.now
+            seconds=F("seconds") * decay, counted_at=share.now
         )
+
+
+def _count_decay(seconds: float) -> float:
+    return float(0.5 ** (max(seconds, 0.0) / HALF_LIFE_SECONDS))

@@ -90,6 +90,7 @@ def run_fold(
         try:
             job = _make_job(fold, raw_data, pulse)
             result = _run(fold, raw_data, job, supervisor, heart, made, pulse)
+            heart.note_end()
             # What was trained is not thrown away because the database is away for a moment.
             insist(
                 lambda: _record(fold, raw_data, result, made, heart, pulse),
@@ -302,8 +303,8 @@ def _record_error(
         if moved:
             _close(fold, result, heart, outcome=error_code)
     raw_data = fold.submission.raw_data
-    _tell(fold, raw_data, result, moved=bool(moved), outcome=error_code)
-    if moved and result.is_before_fit and raw_data.fail_fast:
+    counts = _tell(fold, raw_data, result, moved=bool(moved), outcome=error_code)
+    if counts and result.is_before_fit and raw_data.fail_fast:
         fail_siblings(fold=fold, error_code=error_code, sentence=result.sentence)
 
 
@@ -318,12 +319,15 @@ def _close(fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, outcome
 
 def _tell(
     fold: SubmissionFold, raw_data: RawData, result: RunResult, *, moved: bool, outcome: str
-) -> None:
+) -> bool:
+    """Log how an attempt ended, or that it came too late; return whether it counts."""
     # A commit may have succeeded although its answer was lost: then this is the second try.
-    if moved or has_ended(fold=fold, outcome=outcome):
+    counts = moved or has_ended(fold=fold, outcome=outcome)
+    if counts:
         logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome)
     else:
         _record_loss(fold, raw_data, result)
+    return counts
 
 
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:

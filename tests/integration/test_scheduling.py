@@ -118,7 +118,7 @@ def test_claim_charges_what_is_expected_and_the_end_what_was_used() -> None:
     assert fold is not None
     assert FairShare.objects.get(owner=ada).seconds == fold.charged_seconds == 10.0
     return_fold(fold, reason="", is_spent=False, error_code="worker_lost")
-    assert FairShare.objects.get(owner=ada).seconds == 0
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(0, abs=0.01)
     work()
     share = FairShare.objects.get(owner=ada)
     assert 0 < share.seconds < 5
@@ -147,6 +147,34 @@ def test_recent_time_counts_half_after_an_hour() -> None:
 
     share = FairShare.objects.get(owner=ada)
     assert share.seconds == pytest.approx(20, rel=0.01)
+
+
+def test_charge_that_has_decayed_is_taken_back_as_what_is_left_of_it() -> None:
+    ada = make_account("ada")
+    make_fold(ada, make_ready_dataset(ada))
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+    hour = timedelta(seconds=HALF_LIFE_SECONDS)
+    SubmissionFold.objects.update(started_at=Now() - hour, charged_seconds=600)
+    FairShare.objects.update(seconds=1600, counted_at=Now() - hour)
+    fold.refresh_from_db()
+
+    decay_shares()
+    return_fold(fold, reason="", is_spent=False, error_code="worker_lost")
+
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(500, rel=0.01)
+
+
+def test_admin_changes_nothing_of_a_share_but_its_cap(admin_client: Any) -> None:
+    ada = make_account("ada")
+    share = FairShare.objects.create(owner=ada, seconds=7, expected_seconds=1, counted_at=Now())
+    path = f"/admin/runapp/fairshare/{share.pk}/change/"
+
+    response = admin_client.post(path, {"cap": "3", "seconds": "0"})
+
+    assert response.status_code == 302
+    share.refresh_from_db()
+    assert (share.cap, share.seconds) == (3, 7)
 
 
 def test_cap_of_all_accounts_lets_the_next_one_by(settings: Any) -> None:

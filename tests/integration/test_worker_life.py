@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from types import SimpleNamespace
@@ -138,9 +139,11 @@ def test_worker_that_leaves_gives_back_what_its_slots_still_hold() -> None:
     unsplit = make_raw_data(raw_data.owner, name="unsplit")
     request_split(raw_data=unsplit, held_out_test=0.5, random_state=1, force=False)
     make_live_worker("worker-1")
-    mine = claim_fold(worker="worker-1/17")
-    claim_split(worker="worker-1/18")
-    other = claim_fold(worker="worker-11/17")
+    pool = f"worker-1/{os.getpid()}"
+    mine = claim_fold(worker=f"{pool}/17")
+    claim_split(worker=f"{pool}/18")
+    # Another's of the same name, which goes on.
+    other = claim_fold(worker="worker-1/1/17")
     assert mine is not None
     assert other is not None
     begin_attempt(fold=mine)

@@ -45,6 +45,7 @@ bench: $(READY) ## Print the figures of bench/.
 	$(RUN) -m bench.folds
 	$(RUN) -m bench.latency
 	$(RUN) -m bench.large
+	$(RUN) -m bench.claims
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead

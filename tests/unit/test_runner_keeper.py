@@ -229,7 +229,8 @@ def test_spare_children_killed_one_after_the_other_are_ours(
     assert ran.outcome == "not_started"
     assert "died while it waited" in ran.result.sentence
     assert iris.run(GOOD).outcome == "tested"
-    assert len(list_groups(iris.supervisor.host)) == len(before)
+    # Fewer, if the group of an earlier run was still to be removed.
+    assert len(list_groups(iris.supervisor.host)) <= len(before)
 
 
 def test_spare_child_that_hangs_is_ours(iris: Iris, hasty: None) -> None:

@@ -106,7 +106,7 @@ def test_stop_ends_the_run_at_the_next_question(iris: Iris) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_caller_is_asked_about_once_a_second(iris: Iris) -> None:
+def test_caller_is_asked_some_times_a_second(iris: Iris) -> None:
     asked: list[float] = []
 
     iris.run(
@@ -115,4 +115,5 @@ def test_caller_is_asked_about_once_a_second(iris: Iris) -> None:
         wall_seconds=2.4,
     )
 
-    assert 1 <= len(asked) <= 3
+    # Four times a second, and not at every look at the limits.
+    assert 1 <= len(asked) <= 12

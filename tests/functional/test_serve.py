@@ -70,10 +70,10 @@ class Service:
             return False
 
 
-def wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object], tell: Callable[[], object] = str) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "waited too long"
+        assert time.monotonic() < deadline, f"waited too long: {tell()}"
         time.sleep(0.02)
 
 
@@ -150,7 +150,13 @@ def test_serve_runs_as_many_pool_processes_as_slots(service: Service) -> None:
     worker = service.find_part("celery")
 
     assert worker is not None
-    wait_until(lambda: len(psutil.Process(worker).children()) == 2)
+    wait_until(
+        lambda: len(psutil.Process(worker).children()) == 2,
+        tell=lambda: (
+            [(child, child.cmdline()) for child in psutil.Process(worker).children()],
+            service.log,
+        ),
+    )
 
 
 def test_second_instance_of_the_same_home_is_refused(service: Service) -> None:

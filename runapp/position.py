@@ -65,8 +65,8 @@ def find_position(fold: SubmissionFold) -> Position | None:
     raw_data = fold.submission.raw_data
     if fold.phase != Phase.WAITING or raw_data.state != RawData.State.READY or raw_data.paused:
         return None
-    n_own = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
-    n_before = n_own.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
+    own_folds = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
+    n_before = own_folds.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
     lines = _list_lines()
     own = next((line for line in lines if _is_of(line, fold)), None)
     if own is None:  # claimed since it was read

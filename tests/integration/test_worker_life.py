@@ -16,6 +16,7 @@ from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
 from runapp.services.attempts import begin_attempt
 from runapp.services.claims import MOST_FALSE_STARTS, claim_fold, claim_split, reap_expired
+from runapp.services.heartbeat import Heartbeat
 from runapp.services.raw_data import request_split
 from runapp.transitions import Phase
 from tests.factories import (
@@ -176,6 +177,20 @@ def test_second_farewell_ends_the_grace_only_if_it_comes_later(
 
     assert farewell.is_announced()
     assert (is_due_at_once, farewell.is_due()) == (False, True)
+
+
+def test_wait_after_the_end_of_a_run_is_not_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    heart = Heartbeat(
+        name="fold 1", check=lambda: True, renew=lambda: True, is_leaving=lambda: False
+    )
+
+    now += 3
+    heart.note_end()
+    now += 60
+
+    assert heart.seconds == pytest.approx(3)
 
 
 def test_detail_of_a_fold_among_many_asks_few_questions(

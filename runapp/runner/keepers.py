@@ -172,17 +172,25 @@ class KeeperProcess:
         """
         if self._is_asked:
             return
-        self._n_asked += 1
         try:
-            group = self._groups[self._n_asked] = self._cgroups.make_group()
-            groups = group.open_procs()
+            group = self._cgroups.make_group()
             try:
-                _send(self._socket, {"event": "prepare", "number": self._n_asked}, groups)
-            finally:
-                _close_all(groups)
+                self._ask_for_child(group)
+            except OSError:
+                group.remove()  # the request did not leave, so nobody is in it or will join it
+                raise
         except OSError as error:
             raise KeeperFailed(f"no child could be asked for: {error.strerror}") from error
-        self._is_asked = True
+
+    def _ask_for_child(self, group: Group) -> None:
+        number = self._n_asked + 1
+        descriptors = group.open_procs()
+        try:
+            _send(self._socket, {"event": "prepare", "number": number}, descriptors)
+        finally:
+            _close_all(descriptors)
+        self._n_asked, self._is_asked = number, True
+        self._groups[number] = group
 
     def start(
         self, *, action: str, scratch: str, descriptors: Mapping[str, int], limits: Limits

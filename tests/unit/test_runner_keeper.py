@@ -145,6 +145,21 @@ def test_launcher_that_hangs_while_idle_does_no_harm(iris: Iris) -> None:
     assert iris.keeper.pid == keeper.pid
 
 
+def test_keeper_that_died_before_its_launcher_leaves_no_group(iris: Iris, hasty: None) -> None:
+    keeper, launcher, spare = iris.keeper, find_launcher(iris), find_spare(iris)
+    if launcher.pid == keeper.pid:
+        pytest.skip("without namespaces the launcher has become the keeper")
+    launcher.suspend()
+    keeper.kill()
+    wait_for_end(keeper, spare)
+
+    ran = iris.run(GOOD)
+
+    iris.supervisor.close()
+    assert ran.outcome == "tested"
+    assert list_groups(iris.supervisor.host) == []
+
+
 def test_environment_holds_nothing_of_the_workers(
     iris: Iris, monkeypatch: pytest.MonkeyPatch
 ) -> None:

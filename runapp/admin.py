@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold, Worker
+from runapp.services.shares import change_cap
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -65,8 +66,7 @@ class FairShareAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("runapp.change_fairshare"))
 
     def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
-        # The rest of the row changes all the time, and not by this form.
-        obj.save(update_fields=["cap"])
+        change_cap(share=obj)
 
 
 @admin.register(FoldAttempt)

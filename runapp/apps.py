@@ -1,6 +1,9 @@
 """The application's configuration."""
 
-from django.apps import AppConfig
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
 
 
 class RunappConfig(AppConfig):
@@ -12,3 +15,14 @@ class RunappConfig(AppConfig):
         # whoever deletes it.
         import runapp.checks
         import runapp.services.raw_data  # noqa: F401
+
+        post_migrate.connect(make_clock, sender=self)
+
+
+def make_clock(using: str, apps: Any = apps, **rest: object) -> None:
+    """Make the clock's row, also where all tables have just been emptied."""
+    try:
+        clock = apps.get_model("runapp", "Clock")
+    except LookupError:  # migrated back to before there was one
+        return
+    clock.objects.using(using).get_or_create(pk=1)

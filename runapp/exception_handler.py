@@ -21,6 +21,7 @@ _STATUSES: dict[type[ours.DatarunError], int] = {
     ours.InvalidInput: 400,
     ours.NotFound: 404,
     ours.Conflict: 409,
+    ours.Gone: 410,
     ours.TooLarge: 413,
     ours.SpecificModuleMissing: 406,
 }

@@ -42,6 +42,12 @@ class Conflict(DatarunError):
     code = "conflict"
 
 
+class Gone(DatarunError):
+    """A cursor that leads nowhere any more: what it stood for has to be read anew (410)."""
+
+    code = "gone"
+
+
 class TooLarge(DatarunError):
     """More bytes than the server takes (413)."""
 

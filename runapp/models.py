@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,42 @@ def make_storage_key() -> str:
 
 def _choices(enum: Any) -> list[tuple[str, str]]:
     return [(str(member), str(member)) for member in enum]
+
+
+def make_epoch() -> str:
+    return secrets.token_hex(8)
+
+
+class Clock(models.Model):
+    """The one row that numbers what clients can see change (`services/feed.py`).
+
+    Its lock is held until the end of the transaction that took the number, so the numbers become
+    visible in their order: who has seen one has seen all below it.
+    """
+
+    value = models.BigIntegerField(default=1)
+    # Cursors of another epoch, such as of the time before a backup was restored, are worth nothing.
+    epoch = models.CharField(max_length=16, default=make_epoch)
+    removed_seq = models.BigIntegerField(default=0, help_text="When rows were last removed.")
+
+    def __str__(self) -> str:
+        return f"{self.value}"
+
+
+class Removals(models.Model):
+    """When rows of an account were last removed: a change that no row is left to tell of."""
+
+    # Without a constraint: an account that is being deleted takes its datasets along.
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_constraint=False
+    )
+    seq = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "removals"
+
+    def __str__(self) -> str:
+        return f"removals of {self.owner_id}: {self.seq}"
 
 
 class OwnedQuerySet(models.QuerySet[Any]):
@@ -62,6 +99,8 @@ class RawData(models.Model):
         help_text="A fold that fails before `fit` ends the waiting folds of the same code.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
+    # The clock's value at the last change that clients see; null only within a transaction.
+    change_seq = models.BigIntegerField(null=True)
 
     state = models.CharField(max_length=9, choices=State, default=State.NEW)
     error_code = models.CharField(max_length=20, null=True)
@@ -94,6 +133,7 @@ class RawData(models.Model):
                 name="raw_data_split_waiting",
                 condition=Q(split_phase="waiting"),
             ),
+            models.Index(fields=["change_seq", "id"], name="raw_data_changes"),
         ]
 
     def __str__(self) -> str:
@@ -158,7 +198,10 @@ class SubmissionFold(models.Model):
         HIGH = "H"
         LOW = "L"
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folds")
+    # Indexed below, together with the row's age.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="folds", db_index=False
+    )
     submission = models.ForeignKey(Submission, models.CASCADE, related_name="folds")
     # The submission's own, again: the queue is ordered by it.
     raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="folds")
@@ -198,6 +241,8 @@ class SubmissionFold(models.Model):
     split_digest = models.CharField(max_length=64, default="")
     code_digest = models.CharField(max_length=64, default="")
     new = models.BooleanField(default=True)
+    # The clock's value at the last change that clients see; null only within a transaction.
+    change_seq = models.BigIntegerField(null=True)
 
     objects = OwnedQuerySet.as_manager()
 
@@ -219,8 +264,13 @@ class SubmissionFold(models.Model):
                 condition=Q(phase="running"),
             ),
             models.Index(
-                fields=["owner", "id"], name="fold_new", condition=Q(new=True, state="TESTED")
+                fields=["owner", "state", "finished_at", "id"],
+                name="fold_new",
+                condition=Q(new=True, phase="done"),
             ),
+            models.Index(fields=["owner", "id"], name="fold_pages"),
+            models.Index(fields=["owner", "change_seq", "id"], name="fold_changes"),
+            models.Index(fields=["change_seq", "id"], name="fold_all_changes"),
         ]
 
     def __str__(self) -> str:

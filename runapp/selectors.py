@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from functools import cache
-from typing import TypeVar
+from functools import reduce
+from operator import and_
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, F, Model, Q, QuerySet
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Count, Exists, F, Model, Q, QuerySet, Subquery, TextField
+from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.exceptions import Conflict, InvalidInput, NotFound
-from runapp.models import FairShare, RawData, Submission, SubmissionFold, Worker
+from runapp.models import Clock, FairShare, RawData, Removals, Submission, SubmissionFold, Worker
 from runapp.queue import get_cap
 from runapp.transitions import Phase
 
@@ -21,6 +22,7 @@ from runapp.transitions import Phase
 LIVE_SECONDS = 15
 
 Row = TypeVar("Row", bound=Model)
+FeedModel = type[RawData] | type[SubmissionFold]
 
 
 def find_owner(*, account: User, name: str | None) -> User | None:
@@ -97,51 +99,138 @@ def get_fold(*, account: User, databoard_sf_id: int, owner: User | None = None) 
     raise Conflict(f"Several accounts have a fold {databoard_sf_id}; add ?owner= one of: {names}.")
 
 
-def make_waiting_explainer() -> Callable[[SubmissionFold], str | None]:
-    """Return a function that tells why a fold waits; what all folds share is looked up once."""
-    look_up_workers = cache(lambda: [_may_work(kept) for kept in list_promises()])
-    look_up_full = cache(list_full_accounts)
+@dataclass(frozen=True)
+class Circumstances:
+    """What folds may wait for, beside their dataset and their turn.
 
-    def explain(fold: SubmissionFold) -> str | None:
-        if fold.phase != Phase.WAITING:
+    Parameters
+    ----------
+    has_worker, has_fit_worker : bool
+        Whether a worker lives, and one that takes work or may yet find that it does.
+    full_accounts : frozenset of int
+        The keys of the accounts that may not run one fold more.
+    """
+
+    has_worker: bool
+    has_fit_worker: bool
+    full_accounts: frozenset[int]
+
+    def explain_waiting(
+        self, *, phase: str, raw_data_state: str, is_paused: bool, owner_id: int
+    ) -> str | None:
+        """Tell why a fold waits, None for one that does not."""
+        if phase != Phase.WAITING:
             return None
-        raw_data = fold.submission.raw_data
-        if raw_data.state != RawData.State.READY:
+        if raw_data_state != RawData.State.READY:
             return "raw_data_not_split"
-        if raw_data.paused:
+        if is_paused:
             return "paused"
-        if not look_up_workers():
+        if not self.has_worker:
             return "no_live_worker"
-        if not any(look_up_workers()):
+        if not self.has_fit_worker:
             return "no_fit_worker"
-        return "account_cap" if fold.owner_id in look_up_full() else "behind_others"
-
-    return explain
+        return "account_cap" if owner_id in self.full_accounts else "behind_others"
 
 
-def list_promises() -> list[list[str] | None]:
-    """Return what each live worker keeps, None for one that does not know yet."""
-    return list(list_live_workers().values_list("promises", flat=True))
+@dataclass(frozen=True)
+class Feed:
+    """How far the changes have come that a reader may see.
+
+    Parameters
+    ----------
+    epoch : str
+        Numbers of different epochs cannot be compared.
+    clock : int
+        The number of the latest change of all.
+    seq : int
+        The number of the latest change of the rows in question, or a later one.
+    removed : int
+        The number of the latest removal among them: who knows less must read all anew.
+    """
+
+    epoch: str
+    clock: int
+    seq: int
+    removed: int
+
+
+def read_feed(*, model: FeedModel, owner: User | None) -> Feed:
+    """Return how far the changes have come of an account's rows, or of all; in one query."""
+    return Feed(**Clock.objects.annotate(**_annotate_feed(model, owner)).values(*_FEED)[0])
+
+
+def read_feed_of_folds(*, owner: User | None) -> tuple[Feed, Circumstances]:
+    """Return how far an account's folds have changed, or all, and what they may wait for now.
+
+    One query, and one more where it is about all accounts.
+    """
+    annotations = _annotate_feed(SubmissionFold, owner) | _annotate_circumstances(owner)
+    row = Clock.objects.annotate(**annotations).values(*annotations)[0]
+    feed = Feed(**{name: row[name] for name in _FEED})
+    return feed, _make_circumstances(row, owner)
+
+
+def read_circumstances(*, owner: User | None) -> Circumstances:
+    """Return what an account's folds may wait for now, or everybody's."""
+    annotations = _annotate_circumstances(owner)
+    return _make_circumstances(Clock.objects.annotate(**annotations).values(*annotations)[0], owner)
+
+
+_FEED = tuple(field.name for field in fields(Feed))
+
+
+def _annotate_feed(model: FeedModel, owner: User | None) -> dict[str, Any]:
+    latest: Any = F("value")
+    removed: Any = F("removed_seq")
+    if owner is not None:
+        seen = model._default_manager.filter(owner=owner, change_seq__isnull=False)
+        latest = Subquery(seen.order_by("-change_seq").values("change_seq")[:1])
+        removed = Subquery(Removals.objects.filter(owner=owner).values("seq"))
+    return {
+        "clock": F("value"),
+        "seq": Greatest(Coalesce(latest, 0), Coalesce(removed, 0)),
+        "removed": Coalesce(removed, 0),
+    }
+
+
+def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
+    live = list_live_workers().annotate(kept=Cast("promises", TextField()))
+    names = (Q(kept__contains=f'"{name}"') for name in settings.REQUIRED_PROMISES)
+    keeps_all = reduce(and_, names, Q(promises__isnull=False))
+    fit = live.filter(keeps_all | Q(promises__isnull=True))
+    running = SubmissionFold.objects.filter(phase=Phase.RUNNING, owner=owner).order_by()
+    counts = running.values("owner").annotate(n=Count("pk"))
+    shares = FairShare.objects.filter(owner=owner)
+    return {
+        "has_worker": Exists(live),
+        "has_fit_worker": Exists(fit),
+        "n_running": Coalesce(Subquery(counts.values("n")), 0),
+        "cap": Coalesce(Subquery(shares.values("cap")), get_cap()),
+    }
+
+
+def _make_circumstances(row: dict[str, Any], owner: User | None) -> Circumstances:
+    if owner is None:
+        full = list_full_accounts()
+    else:
+        full = frozenset({owner.pk} if row["n_running"] >= row["cap"] else ())
+    return Circumstances(row["has_worker"], row["has_fit_worker"], full)
 
 
 def list_full_accounts() -> frozenset[int]:
     """Return the keys of the accounts that may not run one fold more."""
-    running = Count("folds", filter=Q(folds__phase=Phase.RUNNING))
-    cap = Coalesce("fair_share__cap", get_cap())
-    busy = User.objects.filter(folds__phase=Phase.RUNNING)
-    full = busy.annotate(n=running, most=cap).filter(n__gte=F("most"))
-    stopped = FairShare.objects.filter(cap=0)
-    return frozenset((*full.values_list("pk", flat=True), *stopped.values_list("owner", flat=True)))
+    running = SubmissionFold.objects.filter(phase=Phase.RUNNING).order_by()
+    counts = running.values("owner").annotate(
+        n=Count("pk"), most=Coalesce("owner__fair_share__cap", get_cap())
+    )
+    full = counts.filter(n__gte=F("most")).values_list("owner")
+    stopped = FairShare.objects.filter(cap=0).values_list("owner")
+    return frozenset(key for (key,) in full.union(stopped))
 
 
 def list_live_workers() -> QuerySet[Worker]:
     """Return the workers that have been heard of lately."""
     return Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=LIVE_SECONDS))
-
-
-def _may_work(promises: list[str] | None) -> bool:
-    """Tell whether a worker takes work, or may yet find that it does."""
-    return promises is None or set(promises) >= settings.REQUIRED_PROMISES
 
 
 def _keep_owner(rows: QuerySet[Row], owner: User | None) -> QuerySet[Row]:

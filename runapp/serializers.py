@@ -19,6 +19,7 @@ from runapp.fields import (
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.position import find_position
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
+from runapp.selectors import Circumstances
 from runapp.services.predictions import read_predictions
 from runapp.services.submissions import Force
 
@@ -274,9 +275,14 @@ class SubmissionFoldSerializer(PredictionsMixin, OwnedSerializer):
         return _show_packed(fold.test_is)
 
     def get_waiting_because(self, fold: SubmissionFold) -> str | None:
-        explain = self.context["explain_waiting"]
-        reason: str | None = explain(fold)
-        return reason
+        circumstances: Circumstances = self.context["circumstances"]
+        raw_data = fold.submission.raw_data
+        return circumstances.explain_waiting(
+            phase=fold.phase,
+            raw_data_state=raw_data.state,
+            is_paused=raw_data.paused,
+            owner_id=fold.owner_id,
+        )
 
 
 class SubmissionFoldDetailSerializer(SubmissionFoldSerializer):

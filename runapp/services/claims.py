@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import Head, count_claimable, find_head, lock_claims
 from runapp.services.attempts import end_attempt, has_begun, has_ended, refuse_write
+from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.shares import charge, settle
 from runapp.transitions import Phase, State
@@ -46,7 +47,7 @@ def claim_fold(*, worker: str) -> SubmissionFold | None:
         With its submission and dataset; None when nothing can be run.
     """
     for _ in range(_CLAIM_TRIES):
-        with transaction.atomic():
+        with publishing():
             lock_claims()
             head = find_head()
             if head is None:
@@ -149,7 +150,7 @@ def return_fold(
     false_starts = fold.false_starts + int(is_lost and not is_spent)
     counts = {"failures": failures, "false_starts": false_starts}
     outcome = "lost" if is_spent else "returned"
-    with transaction.atomic():
+    with publishing():
         if failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS:
             moved = move(
                 held,
@@ -203,8 +204,9 @@ def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str)
 def _end_split(
     held: models.QuerySet[RawData], raw_data: RawData, *, error_code: str, log_messages: str
 ) -> None:
-    with transaction.atomic():
-        ended = held.update(
+    with publishing():
+        ended = touch(
+            held,
             state=RawData.State.ERROR,
             error_code=error_code,
             log_messages=log_messages,

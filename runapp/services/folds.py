@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runapp import dispatch, wire
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
+from runapp.services.feed import note, publishing, touch
 from runapp.services.moves import (
     NEVER_TRIED,
     fail_waiting,
@@ -101,7 +102,7 @@ def cancel_fold(*, fold: SubmissionFold) -> bool:
         "finished_at": Now(),
         "lease_expires_at": None,
     }
-    with transaction.atomic():
+    with publishing():
         # Locked and read again: a worker may have claimed it since the caller looked.
         phase = rows.select_for_update().values_list("phase", flat=True).first()
         if phase == Phase.RUNNING:
@@ -120,7 +121,9 @@ def change_priority(*, fold: SubmissionFold, priority: str) -> None:
         When it does not wait.
     """
     waiting = SubmissionFold.objects.filter(pk=fold.pk, phase=Phase.WAITING)
-    if not waiting.update(priority=priority):
+    with publishing():
+        changed = touch(waiting, priority=priority)
+    if not changed:
         raise Conflict("Only a waiting fold can change its priority.")
 
 
@@ -132,7 +135,7 @@ def fail_siblings(*, fold: SubmissionFold, error_code: str, sentence: str) -> in
     int
         How many were ended.
     """
-    with transaction.atomic():
+    with publishing():
         # Locked: whoever replaces the code, or posts another fold of it, does so before or after.
         rows = Submission.objects.select_for_update(no_key=True).filter(pk=fold.submission_id)
         submission = rows.first()
@@ -177,7 +180,7 @@ def _write(
     owner: User, posted: PostedFold, submission: PostedSubmission, raw_data: RawData, force: Force
 ) -> tuple[SubmissionFold, str]:
     tree = store_code(posted=submission, raw_data=raw_data)
-    with transaction.atomic():
+    with publishing():
         state = _lock_state(raw_data)
         saved, has_new_code = save_submission(
             owner=owner,
@@ -224,7 +227,7 @@ def _save_fold(
     }
     try:
         with transaction.atomic():
-            return SubmissionFold.objects.create(
+            fold = SubmissionFold.objects.create(
                 owner=owner,
                 submission=submission,
                 raw_data_id=submission.raw_data_id,
@@ -232,6 +235,8 @@ def _save_fold(
                 rank=_count_fold(submission),
                 **values,
             )
+        note(SubmissionFold)
+        return fold
     except IntegrityError as error:
         if force is Force.NOTHING:
             raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique") from error
@@ -257,7 +262,7 @@ def _reset_fold(
     Predictions.objects.filter(fold=fold).delete()
     requeue_running(rows)
     changes = {**NEVER_TRIED, **values, "new": True}
-    if not rows.filter(phase=Phase.WAITING).update(**changes):
+    if not touch(rows.filter(phase=Phase.WAITING), **changes):
         move(rows, phase=Phase.WAITING, state=State.TODO, **changes)
     reset: SubmissionFold = rows.get()
     return reset

@@ -11,12 +11,13 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from runapp.models import SubmissionFold
 from runapp.services.attempts import end_attempt
+from runapp.services.feed import publishing, touch
 from runapp.services.shares import settle
 from runapp.transitions import Phase, State, list_sources
 
@@ -48,12 +49,15 @@ NEVER_TRIED = {**NO_RESULTS, "failures": 0, "false_starts": 0}
 
 
 def move(folds: Folds, *, phase: Phase, state: State, **changes: Any) -> int:
-    """Move folds to a phase and state from wherever that is allowed; return how many moved."""
+    """Move folds to a phase and state from wherever that is allowed; return how many moved.
+
+    Within `publishing`: clients see it.
+    """
     allowed = reduce(
         or_,
         (Q(phase=before, state=was) for before, was in list_sources(phase=phase, state=state)),
     )
-    return folds.filter(allowed).update(phase=phase, state=state, **changes)
+    return touch(folds.filter(allowed), phase=phase, state=state, **changes)
 
 
 def order_locks(folds: models.QuerySet[Any]) -> models.QuerySet[Any]:
@@ -83,7 +87,7 @@ def take_from_workers(
     int
         How many were taken.
     """
-    with transaction.atomic():
+    with publishing():
         running = folds.filter(phase=Phase.RUNNING).annotate(now=Now())
         held = list(order_locks(running))
         taken = SubmissionFold.objects.filter(pk__in=[fold.pk for fold in held])

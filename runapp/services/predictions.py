@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from numpy.typing import NDArray
 
 from runapp.models import Predictions, SubmissionFold
+from runapp.services.feed import publishing, touch
 from runapp.storage import Bin, Kind, Pulse
 from runapp.transitions import FINISHED, State
 
@@ -63,7 +64,7 @@ def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> list[Submi
     Only the owner's own reading counts as delivery: another who may look leaves the mark.
     """
     wanted = SubmissionFold.objects.filter(owner=owner, state__in=FINISHED)
-    with transaction.atomic():
+    with publishing():
         numbers = list(dict.fromkeys(ids))
         keys = _list_keys(wanted, column="databoard_sf_id", values=numbers)
         folds = _load(keys)
@@ -77,7 +78,7 @@ def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold
     waiting = Q(owner=owner, new=True, state=State.TESTED, databoard_sf_id__isnull=False)
     if raw_data_id is not None:
         waiting &= Q(submission__raw_data_id=raw_data_id)
-    with transaction.atomic():
+    with publishing():
         # Two callers never get one fold: the rows are locked, and who comes second passes them by.
         keys = list(
             SubmissionFold.objects.filter(waiting)
@@ -92,8 +93,9 @@ def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold
 
 def take_back(folds: Iterable[SubmissionFold]) -> None:
     """Let folds be new that were so when they were loaded: they could not be handed out."""
-    for some in _cut([fold.pk for fold in folds if fold.new]):
-        SubmissionFold.objects.filter(pk__in=some, state=State.TESTED).update(new=True)
+    with publishing():
+        for some in _cut([fold.pk for fold in folds if fold.new]):
+            touch(SubmissionFold.objects.filter(pk__in=some, state=State.TESTED), new=True)
 
 
 def _list_keys(
@@ -107,7 +109,7 @@ def _list_keys(
 
 def _mark_handed_out(keys: list[int]) -> None:
     for some in _cut(keys):
-        SubmissionFold.objects.filter(pk__in=some, new=True).update(new=False)
+        touch(SubmissionFold.objects.filter(pk__in=some, new=True), new=False)
 
 
 def _load(keys: list[int]) -> list[SubmissionFold]:

@@ -14,6 +14,7 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
+from runapp.services.feed import note, note_removal, publishing, touch
 from runapp.services.moves import order_locks, requeue_running
 from runapp.storage import Kind
 
@@ -53,8 +54,9 @@ def create_raw_data(
     )
     try:
         raw_data.files = dict(raw_data.bin.write_tree(kind=Kind.RAW, files=files).files)
-        with transaction.atomic():
+        with publishing():
             raw_data.save(force_insert=True)
+            note(RawData)
     except IntegrityError as error:
         raw_data.bin.remove()
         raise InvalidInput(TAKEN_NAME, field="name", code="unique") from error
@@ -82,13 +84,18 @@ def change_raw_data(
     fail_fast : bool, optional
         Whether a fold that fails before `fit` ends the waiting ones of the same code.
     """
-    with transaction.atomic():
+    with publishing():
         locked = _lock(raw_data)
         merged = {**locked.limits, **(limits or {})}
         locked.limits = {key: value for key, value in merged.items() if value is not None}
         locked.paused = locked.paused if paused is None else paused
         locked.fail_fast = locked.fail_fast if fail_fast is None else fail_fast
-        locked.save(update_fields=["limits", "paused", "fail_fast"])
+        touch(
+            RawData.objects.filter(pk=locked.pk),
+            limits=locked.limits,
+            paused=locked.paused,
+            fail_fast=locked.fail_fast,
+        )
         if paused is False:
             dispatch.ring()
     return locked
@@ -108,9 +115,10 @@ def delete_raw_data(*, raw_data: RawData) -> None:
         locked.delete()
 
 
-@receiver(post_delete, sender=RawData, dispatch_uid="remove_bin")
-def remove_bin(instance: RawData, **rest: object) -> None:
-    """Remove a deleted dataset's files, whoever deleted it: an account takes its datasets along."""
+@receiver(post_delete, sender=RawData, dispatch_uid="forget_raw_data")
+def forget_raw_data(instance: RawData, **rest: object) -> None:
+    """Forget a deleted dataset, whoever deleted it: an account takes its datasets along."""
+    note_removal(owner_id=instance.owner_id)
     transaction.on_commit(instance.bin.remove, robust=True)
 
 
@@ -149,11 +157,12 @@ def request_custom_split(*, raw_data: RawData, force: bool) -> str:
 
 def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) -> str:
     folds = SubmissionFold.objects.filter(submission__raw_data=raw_data)
-    with transaction.atomic():
+    with publishing():
         rows = RawData.objects.filter(pk=_lock(raw_data).pk)
         if not force and folds.exists():
             raise Conflict("This dataset has folds; force splits it again.")
-        rows.update(
+        touch(
+            rows,
             state=RawData.State.SPLITTING,
             error_code=None,
             log_messages="",

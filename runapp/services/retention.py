@@ -19,6 +19,7 @@ from django.utils import timezone
 from knox.models import get_token_model
 
 from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
+from runapp.services.feed import publishing, touch
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree
 from runapp.stores import get_storage
@@ -100,7 +101,11 @@ def _remove(what: str, rows: models.QuerySet[Any], is_dry_run: bool) -> Removal:
 def _remove_predictions(old_folds: models.QuerySet[SubmissionFold], is_dry_run: bool) -> Removal:
     rows = Predictions.objects.filter(fold__in=old_folds)
     n_bytes = rows.aggregate(size=Sum(Length("data")))["size"] or 0
-    return Removal("predictions", rows.count() if is_dry_run else rows.delete()[0], n_bytes)
+    if is_dry_run:
+        return Removal("predictions", rows.count(), n_bytes)
+    with publishing():
+        touch(old_folds.filter(predictions__isnull=False))
+        return Removal("predictions", rows.delete()[0], n_bytes)
 
 
 def _remove_blobs(

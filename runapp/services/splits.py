@@ -28,6 +28,7 @@ from runapp.services.claims import (
     renew_split,
     return_split,
 )
+from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.patience import insist
 from runapp.services.pulse import Interrupted, make_pulse
@@ -174,18 +175,20 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
     except (columns.ColumnsError, LabelError) as error:
         end_split_in_error(raw_data, error_code="split_error", log_messages=str(error))
         return
-    stored = held_split(raw_data).update(
-        state=RawData.State.READY,
-        error_code=None,
-        log_messages="",
-        classes=classes,
-        n_train=len(y_train),
-        n_test=len(y_test),
-        parts=parts,
-        split_digest=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
-        split_phase=RawData.SplitPhase.IDLE,
-        split_lease_expires_at=None,
-    )
+    with publishing():
+        stored = touch(
+            held_split(raw_data),
+            state=RawData.State.READY,
+            error_code=None,
+            log_messages="",
+            classes=classes,
+            n_train=len(y_train),
+            n_test=len(y_test),
+            parts=parts,
+            split_digest=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+            split_phase=RawData.SplitPhase.IDLE,
+            split_lease_expires_at=None,
+        )
     if not stored:
         logger.info("dataset %s: a split refused, a newer one was asked for", raw_data.pk)
         if not RawData.objects.filter(pk=raw_data.pk).exists():

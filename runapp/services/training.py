@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db import Error, transaction
+from django.db import Error
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ from runapp.runner.contract import (
 from runapp.runner.supervisor import Supervisor
 from runapp.services.attempts import begin_attempt, end_attempt, has_ended, refuse_write
 from runapp.services.claims import WORKER_LEFT, held_fold, renew_fold, return_fold
+from runapp.services.feed import publishing, touch
 from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.moves import move
@@ -158,12 +159,13 @@ def _run(
 
 
 def _show_stage(fold: SubmissionFold, report: StageReport) -> None:
-    moved = move(
-        held_fold(fold),
-        phase=Phase.RUNNING,
-        state=_LIVE_STATES[report.kind],
-        **_show_usage(report.usage),
-    )
+    with publishing():
+        moved = move(
+            held_fold(fold),
+            phase=Phase.RUNNING,
+            state=_LIVE_STATES[report.kind],
+            **_show_usage(report.usage),
+        )
     if not moved:
         refuse_write(fold=fold)
 
@@ -271,7 +273,7 @@ def _record_success(
         should_stop=heart.should_stop,
         is_away=lambda error: isinstance(error, StorageAway),
     )
-    with transaction.atomic():
+    with publishing():
         moved = move(
             held_fold(fold),
             phase=Phase.DONE,
@@ -291,7 +293,7 @@ def _record_success(
 def _record_error(
     fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, error_code: str
 ) -> None:
-    with transaction.atomic():
+    with publishing():
         moved = move(
             held_fold(fold),
             phase=Phase.DONE,
@@ -334,9 +336,12 @@ def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> 
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
     rows = SubmissionFold.objects.filter(pk=fold.pk)
     # What a cancelled run has printed and used is still its owner's to see.
-    rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled").update(
-        log_messages=write_log(replace(result, sentence=CANCELLED)), **_show_usage(result.usage)
-    )
+    with publishing():
+        touch(
+            rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled"),
+            log_messages=write_log(replace(result, sentence=CANCELLED)),
+            **_show_usage(result.usage),
+        )
     if rows.exists():
         refuse_write(fold=fold, usage=asdict(result.usage))
     elif not RawData.objects.filter(pk=raw_data.pk).exists():

@@ -14,7 +14,7 @@ from runapp.selectors import (
     get_raw_data,
     list_folds,
     list_submissions,
-    make_waiting_explainer,
+    read_circumstances,
 )
 from runapp.serializers import (
     PriorityInput,
@@ -46,7 +46,9 @@ class FoldView(DatarunView):
     serializer = SubmissionFoldSerializer
 
     def get_context(self) -> dict[str, Any]:
-        return {**super().get_context(), "explain_waiting": make_waiting_explainer()}
+        account = self.get_account()
+        owner = None if account.is_superuser else account
+        return {**super().get_context(), "circumstances": read_circumstances(owner=owner)}
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
         rows = SubmissionFold.objects.select_related("submission__raw_data", "owner")

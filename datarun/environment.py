@@ -33,6 +33,16 @@ def read_whole_number(name: str, default: int, *, least: int = 0) -> int:
     return int(text)
 
 
+def read_web_threads() -> int:
+    """Return how many requests a process of the web server serves at once."""
+    return read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
+
+
+def read_web_waiters() -> int:
+    """Return how many requests it may hold besides until there is something new."""
+    return read_whole_number("DATARUN_WEB_WAITERS", 32)
+
+
 def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
     """Read names of promises with commas between them; an empty variable is none at all.
 

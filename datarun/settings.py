@@ -14,6 +14,8 @@ from datarun.environment import (
     read_promises,
     read_secret_key,
     read_storage,
+    read_web_threads,
+    read_web_waiters,
     read_whole_number,
 )
 from runapp.runner.promises import DEFAULT_REQUIRED
@@ -67,7 +69,8 @@ TEMPLATES = [
     },
 ]
 
-WEB_THREADS = read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
+WEB_THREADS = read_web_threads()
+WEB_WAITERS = read_web_waiters()
 DATABASES = {"default": read_database(home=DATARUN_HOME, web_threads=WEB_THREADS)}
 # Only the web server has threads that could share connections, and only it never forks: see
 # datarun/pool.py.

@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from amqp.exceptions import AMQPError
 from django.db import transaction
@@ -25,6 +28,7 @@ PAUSE_AFTER_FAILURE_SECONDS = 5.0
 REFUSALS = (KombuError, AMQPError, RedisError, OSError)
 
 _paused_until = 0.0
+_held: ContextVar[str | None] = ContextVar("held", default=None)
 
 
 def ring(*, task_id: str | None = None) -> str:
@@ -36,6 +40,8 @@ def ring(*, task_id: str | None = None) -> str:
         The task id of the hint, also when it cannot be published.
     """
     task_id = task_id or str(uuid.uuid4())
+    if (held := _held.get()) is not None:
+        return held
 
     def publish_hint() -> None:
         publish(task_id=task_id)
@@ -43,6 +49,24 @@ def ring(*, task_id: str | None = None) -> str:
     # A function with a name: Django's log line of a failed hook asks for it.
     transaction.on_commit(publish_hint, robust=True)
     return task_id
+
+
+@contextmanager
+def holding_hints() -> Iterator[str]:
+    """Ring for nothing until the end of many posts, who then call `burst`; yield the task's id."""
+    task_id = str(uuid.uuid4())
+    token = _held.set(task_id)
+    try:
+        yield task_id
+    finally:
+        _held.reset(token)
+
+
+def burst(*, task_id: str, count: int) -> None:
+    """Put some hints on the queue now, the first of them under this id."""
+    for number in range(count):
+        if not publish(task_id=task_id if number == 0 else None):
+            return
 
 
 def publish(*, task_id: str | None = None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, Exists, F, Model, Q, QuerySet, Subquery, TextField
+from django.db.models import Count, Exists, F, Model, Q, QuerySet, Subquery, Sum, TextField
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.exceptions import Conflict, InvalidInput, NotFound
@@ -109,11 +109,14 @@ class Circumstances:
         Whether a worker lives, and one that takes work or may yet find that it does.
     full_accounts : frozenset of int
         The keys of the accounts that may not run one fold more.
+    raw_data_seq : int
+        The number of the latest change of their datasets.
     """
 
     has_worker: bool
     has_fit_worker: bool
     full_accounts: frozenset[int]
+    raw_data_seq: int
 
     def explain_waiting(
         self, *, phase: str, raw_data_state: str, is_paused: bool, owner_id: int
@@ -154,6 +157,12 @@ class Feed:
     removed: int
 
 
+def read_clock() -> int:
+    """Return the number of the latest change of all."""
+    value: int = Clock.objects.values_list("value", flat=True)[0]
+    return value
+
+
 def read_feed(*, model: FeedModel, owner: User | None) -> Feed:
     """Return how far the changes have come of an account's rows, or of all; in one query."""
     return Feed(**Clock.objects.annotate(**_annotate_feed(model, owner)).values(*_FEED)[0])
@@ -165,7 +174,7 @@ def read_feed_of_folds(*, owner: User | None) -> tuple[Feed, Circumstances]:
     One query, and one more where it is about all accounts.
     """
     annotations = _annotate_feed(SubmissionFold, owner) | _annotate_circumstances(owner)
-    row = Clock.objects.annotate(**annotations).values(*annotations)[0]
+    row = Clock.objects.annotate(**annotations).values("epoch", *annotations)[0]
     feed = Feed(**{name: row[name] for name in _FEED})
     return feed, _make_circumstances(row, owner)
 
@@ -180,17 +189,21 @@ _FEED = tuple(field.name for field in fields(Feed))
 
 
 def _annotate_feed(model: FeedModel, owner: User | None) -> dict[str, Any]:
-    latest: Any = F("value")
     removed: Any = F("removed_seq")
     if owner is not None:
-        seen = model._default_manager.filter(owner=owner, change_seq__isnull=False)
-        latest = Subquery(seen.order_by("-change_seq").values("change_seq")[:1])
-        removed = Subquery(Removals.objects.filter(owner=owner).values("seq"))
+        removed = Coalesce(Subquery(Removals.objects.filter(owner=owner).values("seq")), 0)
     return {
         "clock": F("value"),
-        "seq": Greatest(Coalesce(latest, 0), Coalesce(removed, 0)),
-        "removed": Coalesce(removed, 0),
+        "seq": Greatest(_find_latest(model, owner), removed),
+        "removed": removed,
     }
+
+
+def _find_latest(model: FeedModel, owner: User | None) -> Any:
+    if owner is None:
+        return F("value")
+    seen = model._default_manager.filter(owner=owner, change_seq__isnull=False)
+    return Coalesce(Subquery(seen.order_by("-change_seq").values("change_seq")[:1]), 0)
 
 
 def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
@@ -206,6 +219,7 @@ def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
         "has_fit_worker": Exists(fit),
         "n_running": Coalesce(Subquery(counts.values("n")), 0),
         "cap": Coalesce(Subquery(shares.values("cap")), get_cap()),
+        "raw_data_seq": _find_latest(RawData, owner),
     }
 
 
@@ -214,7 +228,7 @@ def _make_circumstances(row: dict[str, Any], owner: User | None) -> Circumstance
         full = list_full_accounts()
     else:
         full = frozenset({owner.pk} if row["n_running"] >= row["cap"] else ())
-    return Circumstances(row["has_worker"], row["has_fit_worker"], full)
+    return Circumstances(row["has_worker"], row["has_fit_worker"], full, row["raw_data_seq"])
 
 
 def list_full_accounts() -> frozenset[int]:
@@ -231,6 +245,11 @@ def list_full_accounts() -> frozenset[int]:
 def list_live_workers() -> QuerySet[Worker]:
     """Return the workers that have been heard of lately."""
     return Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=LIVE_SECONDS))
+
+
+def count_live_slots() -> int:
+    """Return how many folds all live workers run at once."""
+    return list_live_workers().aggregate(n=Coalesce(Sum("slots"), 0))["n"] or 0
 
 
 def _keep_owner(rows: QuerySet[Row], owner: User | None) -> QuerySet[Row]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from runapp.models import MAX_CLIENT_ID
-from runapp.views import folds, predictions, raw_data
+from runapp.models import MAX_CLIENT_ID, Predictions
+from runapp.views import bulk, folds, predictions, raw_data
 
 
 class IdConverter:
@@ -23,7 +23,20 @@ class IdConverter:
         return str(value)
 
 
+class PartConverter:
+    """A part of a dataset that folds make predictions of."""
+
+    regex = "|".join(Predictions.Part.values)
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
 register_converter(IdConverter, "id")
+register_converter(PartConverter, "part")
 
 urlpatterns = [
     path("rawdata/", raw_data.RawDataList.as_view()),
@@ -31,7 +44,12 @@ urlpatterns = [
     path("rawdata/<id:pk>/folds/", raw_data.Folds.as_view()),
     path("submission/", folds.SubmissionList.as_view()),
     path("submissionfold/", folds.SubmissionFoldList.as_view()),
+    path("submissionfold/bulk/", bulk.SubmissionFoldBulk.as_view()),
     path("submissionfold/<id:databoard_sf_id>/", folds.SubmissionFoldDetail.as_view()),
+    path(
+        "submissionfold/<id:databoard_sf_id>/predictions/<part:part>/",
+        predictions.PredictionsFile.as_view(),
+    ),
     path("submissionfold-light/", folds.SubmissionFoldLightList.as_view()),
     path("testpredictions/list/", predictions.PredictionList.as_view()),
     path("testpredictions/new/", predictions.PredictionNew.as_view()),

@@ -22,6 +22,10 @@ MAX_DIMENSIONS = 2
 # one line of a log, and a surrogate has no UTF-8 form at all.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
+# zlib's own choice, and its fastest: that one packs the predictions of a forest in a quarter of the
+# time, into half as much again.
+DEFAULT_LEVEL, FAST_LEVEL = -1, 1
+
 _INDEX = np.dtype("<i8")
 _PREDICTION = np.dtype("<f8")
 
@@ -34,20 +38,22 @@ class WireTooLarge(WireError):
     """Something on the wire is, or would inflate to, more than the caller allows."""
 
 
-def encode_bytes(content: bytes) -> str:
+def encode_bytes(content: bytes, *, level: int = DEFAULT_LEVEL) -> str:
     """Encode bytes as `base64(zlib(content))`.
 
     Parameters
     ----------
     content : bytes
         Any bytes, empty ones included.
+    level : int, optional
+        How hard zlib tries, from 1 to 9; any is decoded alike.
 
     Returns
     -------
     str
         ASCII text.
     """
-    return binascii.b2a_base64(zlib.compress(content), newline=False).decode("ascii")
+    return binascii.b2a_base64(zlib.compress(content, level), newline=False).decode("ascii")
 
 
 def decode_bytes(text: str, *, max_bytes: int) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -32,6 +34,16 @@ class JSONClient(APIClient):
     """Speaks JSON unless told otherwise."""
 
     default_format = "json"
+
+
+def read_rows(response: Any) -> list[dict[str, Any]]:
+    """Return the rows of a list's answer, streamed and packed or not."""
+    assert response.status_code == 200, response.content
+    content = response.getvalue()
+    if response.headers.get("Content-Encoding") == "gzip":
+        content = gzip.decompress(content)
+    rows: list[dict[str, Any]] = json.loads(content)
+    return rows
 
 
 def make_account(name: str = "ada", *, password: str = PASSWORD, **fields: Any) -> User:

@@ -71,7 +71,7 @@ def post_fold(
     _check_id(owner, posted, submission, force)
     known = find_submission(owner=owner, databoard_s_id=submission.databoard_s_id)
     raw_data = check_submission(posted=submission, known=known, force=force)
-    _check_rows(posted, raw_data)
+    check_rows(posted, raw_data)
     # What can be refused has been: only now is something written.
     try:
         return _write(owner, posted, submission, raw_data, force)
@@ -181,7 +181,7 @@ def _write(
 ) -> tuple[SubmissionFold, str]:
     tree = store_code(posted=submission, raw_data=raw_data)
     with publishing():
-        state = _lock_state(raw_data)
+        state = lock_state(raw_data)
         saved, has_new_code = save_submission(
             owner=owner,
             databoard_s_id=submission.databoard_s_id,
@@ -198,7 +198,8 @@ def _write(
         return fold, dispatch.ring()
 
 
-def _lock_state(raw_data: RawData) -> str:
+def lock_state(raw_data: RawData) -> str:
+    """Lock a dataset, in the transaction of whoever adds a fold to it; return its state."""
     # A split that fails ends the folds that wait for it. Either it sees this one, or this one
     # sees that it has failed: whoever touches a dataset and its folds locks the dataset first.
     rows = RawData.objects.select_for_update(no_key=True).filter(pk=raw_data.pk)
@@ -206,7 +207,14 @@ def _lock_state(raw_data: RawData) -> str:
     return state
 
 
-def _check_rows(posted: PostedFold, raw_data: RawData) -> None:
+def check_rows(posted: PostedFold, raw_data: RawData) -> None:
+    """Check that a fold's indices lie in the dataset's train part, where that is known.
+
+    Raises
+    ------
+    InvalidInput
+        When they do not.
+    """
     if raw_data.state != RawData.State.READY:
         return
     for name in ("train_is", "test_is"):

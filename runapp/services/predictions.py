@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
-from django.db.models import Q
 from numpy.typing import NDArray
 
 from runapp.models import Predictions, SubmissionFold
 from runapp.services.feed import publishing, touch
 from runapp.storage import Bin, Kind, Pulse
-from runapp.transitions import FINISHED, State
+from runapp.transitions import FINISHED, Phase, State
 
 # SQLite takes a bounded number of parameters in one statement.
 _MOST_PARAMETERS = 900
@@ -58,66 +58,98 @@ def read_predictions(predictions: Predictions, *, bin: Bin) -> bytes:
     return bin.read(kind=Kind.PREDICTIONS, digest=predictions.digest)
 
 
-def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> list[SubmissionFold]:
-    """Return the finished folds among the ids, in that order; they stop being new.
+@dataclass(frozen=True)
+class HandedOut:
+    """What is handed out in one answer.
+
+    Parameters
+    ----------
+    keys : list of int
+        The folds, in the order in which they are handed out.
+    were_new : frozenset of int
+        Those of them that nobody had been given before.
+    """
+
+    keys: list[int]
+    were_new: frozenset[int]
+
+
+def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> HandedOut:
+    """Hand out the finished folds among the ids, in that order; they stop being new.
 
     Only the owner's own reading counts as delivery: another who may look leaves the mark.
     """
     wanted = SubmissionFold.objects.filter(owner=owner, state__in=FINISHED)
+    found: dict[int, tuple[int, bool]] = {}
     with publishing():
-        numbers = list(dict.fromkeys(ids))
-        keys = _list_keys(wanted, column="databoard_sf_id", values=numbers)
-        folds = _load(keys)
-        if account == owner:
-            _mark_handed_out(keys)
-        return folds
+        for some in _cut(ids):
+            rows = wanted.filter(databoard_sf_id__in=some)
+            if account == owner:
+                rows = rows.select_for_update(of=("self",))
+            found.update(
+                (sf_id, (pk, new))
+                for sf_id, pk, new in rows.order_by("pk").values_list(
+                    "databoard_sf_id", "pk", "new"
+                )
+            )
+        listed = [found[sf_id] for sf_id in dict.fromkeys(ids) if sf_id in found]
+        new = frozenset(pk for pk, is_new in listed if is_new) if account == owner else frozenset()
+        _mark(sorted(new), new=False)
+    return HandedOut([pk for pk, _ in listed], new)
 
 
-def hand_out_new(*, owner: User, raw_data_id: int | None) -> list[SubmissionFold]:
-    """Return the tested folds that were never handed out; each goes to one caller only."""
-    waiting = Q(owner=owner, new=True, state=State.TESTED, databoard_sf_id__isnull=False)
+def list_new(
+    *, owner: User, raw_data_id: int | None, include_errors: bool
+) -> models.QuerySet[SubmissionFold]:
+    """Return the folds of an account that were never handed out, those first that ended first."""
+    states = FINISHED if include_errors else (State.TESTED,)
+    rows = SubmissionFold.objects.filter(
+        owner=owner, new=True, phase=Phase.DONE, state__in=states, databoard_sf_id__isnull=False
+    )
     if raw_data_id is not None:
-        waiting &= Q(submission__raw_data_id=raw_data_id)
+        rows = rows.filter(raw_data_id=raw_data_id)
+    return rows.order_by("finished_at", "pk")
+
+
+def hand_out_new(
+    *,
+    owner: User,
+    raw_data_id: int | None,
+    limit: int | None = None,
+    include_errors: bool = False,
+) -> HandedOut:
+    """Hand out folds that were never handed out; each goes to one caller only.
+
+    Parameters
+    ----------
+    owner : User
+        Whose folds.
+    raw_data_id : int or None
+        Of which dataset; None is of all.
+    limit : int or None, optional
+        How many at most.
+    include_errors : bool, optional
+        Whether folds that ended in error are handed out, too.
+    """
+    rows = list_new(owner=owner, raw_data_id=raw_data_id, include_errors=include_errors)
     with publishing():
         # Two callers never get one fold: the rows are locked, and who comes second passes them by.
-        keys = list(
-            SubmissionFold.objects.filter(waiting)
-            .select_for_update(skip_locked=True, of=("self",))
-            .order_by("finished_at", "pk")
-            .values_list("pk", flat=True)
-        )
-        folds = _load(keys)
-        _mark_handed_out(keys)
-        return folds
+        locked = rows.select_for_update(skip_locked=True, of=("self",))
+        keys = list(locked.values_list("pk", flat=True)[:limit])
+        _mark(keys, new=False)
+    return HandedOut(keys, frozenset(keys))
 
 
-def take_back(folds: Iterable[SubmissionFold]) -> None:
-    """Let folds be new that were so when they were loaded: they could not be handed out."""
+def take_back(keys: Iterable[int]) -> None:
+    """Let folds be new again that could not be handed out."""
     with publishing():
-        for some in _cut([fold.pk for fold in folds if fold.new]):
-            touch(SubmissionFold.objects.filter(pk__in=some, state=State.TESTED), new=True)
+        _mark(list(keys), new=True)
 
 
-def _list_keys(
-    folds: models.QuerySet[SubmissionFold], *, column: str, values: list[int]
-) -> list[int]:
-    found: dict[int, int] = {}
-    for some in _cut(values):
-        found.update(folds.filter(**{f"{column}__in": some}).values_list(column, "pk"))
-    return [found[value] for value in values if value in found]
-
-
-def _mark_handed_out(keys: list[int]) -> None:
+def _mark(keys: list[int], *, new: bool) -> None:
+    # Of a fold that was posted again meanwhile, nothing is to be handed out.
     for some in _cut(keys):
-        touch(SubmissionFold.objects.filter(pk__in=some, new=True), new=False)
-
-
-def _load(keys: list[int]) -> list[SubmissionFold]:
-    found: dict[int, SubmissionFold] = {}
-    for some in _cut(keys):
-        rows = SubmissionFold.objects.select_related("submission__raw_data", "owner")
-        found.update(rows.prefetch_related("predictions").in_bulk(some))
-    return [found[key] for key in keys]
+        touch(SubmissionFold.objects.filter(pk__in=some, phase=Phase.DONE), new=new)
 
 
 def _cut(values: list[int]) -> Iterator[list[int]]:

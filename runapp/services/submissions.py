@@ -61,7 +61,7 @@ def check_submission(
         if known is None:
             raise InvalidInput("A new submission must bring its files.", field="files")
         return raw_data
-    _check_elements_present(raw_data, posted.files)
+    check_elements_present(raw_data, posted.files)
     if known is not None:
         # Again under the row's lock, which decides (`save_submission`).
         _check_replaceable(known, compute_tree_digest(files=posted.files), force)
@@ -129,7 +129,14 @@ def _create(owner: User, databoard_s_id: int, raw_data: RawData, tree: Tree) -> 
         return None
 
 
-def _check_elements_present(raw_data: RawData, files: Mapping[str, bytes]) -> None:
+def check_elements_present(raw_data: RawData, files: Mapping[str, bytes]) -> None:
+    """Check that a submission has a file for each element of the workflow.
+
+    Raises
+    ------
+    InvalidInput
+        When one is missing.
+    """
     missing = [f"{name}.py" for name in raw_data.elements if f"{name}.py" not in files]
     if missing:
         raise InvalidInput(f"Missing: {', '.join(missing)}.", field="files", code="missing_file")

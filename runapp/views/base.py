@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from django.contrib.auth.models import User
-from django.db.models import Model, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -13,8 +12,6 @@ from rest_framework.views import APIView
 
 from runapp.outages import is_locked
 from runapp.selectors import find_owner
-
-Row = TypeVar("Row", bound=Model)
 
 
 class DatarunView(APIView):
@@ -43,14 +40,6 @@ class DatarunView(APIView):
         """Return the account of `?owner=`, if one is named."""
         name = self.request.query_params.get("owner")
         return find_owner(account=self.get_account(), name=name)
-
-    def with_owner(self, rows: QuerySet[Row]) -> QuerySet[Row]:
-        """Load the owners along where the answer names them (`get_context`)."""
-        return rows.select_related("owner") if self.get_account().is_superuser else rows
-
-    def get_context(self) -> dict[str, Any]:
-        """Return what output serializers need to know of the caller."""
-        return {"show_owner": self.get_account().is_superuser}
 
 
 def read_input(serializer: type[BaseSerializer[Any]], request: Request) -> dict[str, Any]:

@@ -2,73 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp.exceptions import NotFound
-from runapp.models import SubmissionFold
+from runapp.filters import FoldFilter, SubmissionFilter
+from runapp.models import Submission, SubmissionFold
+from runapp.position import find_position
+from runapp.rows import (
+    LIGHT_COLUMNS,
+    OWNER,
+    SUBMISSION_COLUMNS,
+    AnyColumn,
+    RowReader,
+    make_fold_columns,
+)
 from runapp.selectors import (
+    Feed,
     get_fold,
     get_raw_data,
     list_folds,
     list_submissions,
     read_circumstances,
+    read_feed,
+    read_feed_of_folds,
 )
-from runapp.serializers import (
-    PriorityInput,
-    SubmissionFoldDetailSerializer,
-    SubmissionFoldInput,
-    SubmissionFoldLightSerializer,
-    SubmissionFoldSerializer,
-    SubmissionSerializer,
-)
+from runapp.serializers import PriorityInput, SubmissionFoldInput
 from runapp.services import folds as services
 from runapp.services.submissions import PostedSubmission
 from runapp.views.base import DatarunView, read_input
+from runapp.views.lists import ListView
 
-_CHUNK_ROWS = 500
 
-
-class SubmissionList(DatarunView):
+class SubmissionList(ListView):
     """List the submissions."""
 
-    def get(self, request: Request) -> Response:
-        rows = list_submissions(account=self.get_account(), owner=self.get_owner())
-        rows = self.with_owner(rows).select_related("raw_data")
-        return Response(SubmissionSerializer(rows, many=True, context=self.get_context()).data)
+    topic = "submission"
+    filters = SubmissionFilter
+    has_changes = False
+
+    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[Submission]:
+        return list_submissions(account=account, owner=owner)
+
+    def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
+        # A submission comes and changes with a fold only.
+        return read_feed(model=SubmissionFold, owner=owner), SUBMISSION_COLUMNS
+
+
+class FoldListView(ListView):
+    """A list of folds."""
+
+    topic = "submissionfold"
+    filters = FoldFilter
+
+    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[SubmissionFold]:
+        return list_folds(account=account, owner=owner)
 
 
 class FoldView(DatarunView):
-    """Shows folds with all their attributes."""
-
-    serializer = SubmissionFoldSerializer
-
-    def get_context(self) -> dict[str, Any]:
-        account = self.get_account()
-        owner = None if account.is_superuser else account
-        return {**super().get_context(), "circumstances": read_circumstances(owner=owner)}
+    """Shows single folds with all their attributes."""
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
-        rows = SubmissionFold.objects.select_related("submission__raw_data", "owner")
-        fresh = rows.prefetch_related("predictions").filter(pk=fold.pk).first()
-        if fresh is None:  # deleted with its dataset since it was found
+        account = self.get_account()
+        circumstances = read_circumstances(owner=None if account.is_superuser else account)
+        columns = make_fold_columns(circumstances)
+        reader = RowReader((*columns, OWNER) if account.is_superuser else columns)
+        rows = reader.show(reader.fetch(SubmissionFold.objects.filter(pk=fold.pk)))
+        if not rows:  # deleted with its dataset since it was found
             raise NotFound("Not found.")
-        return dict(self.serializer(fresh, context=self.get_context()).data)
+        return rows[0]
 
 
-class SubmissionFoldList(FoldView):
+class SubmissionFoldList(FoldListView, FoldView):
     """List the folds with all their attributes, or post one."""
 
-    def get(self, request: Request) -> Response:
-        rows = list_folds(account=self.get_account(), owner=self.get_owner())
-        rows = rows.select_related("submission__raw_data", "owner").prefetch_related("predictions")
-        # In pieces: the predictions of all at once would ask for more parameters than SQLite takes.
-        serializer = SubmissionFoldSerializer(
-            rows.iterator(chunk_size=_CHUNK_ROWS), many=True, context=self.get_context()
-        )
-        return Response(serializer.data)
+    def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
+        feed, circumstances = read_feed_of_folds(owner=owner)
+        return feed, make_fold_columns(circumstances)
 
     def post(self, request: Request) -> Response:
         posted = read_input(SubmissionFoldInput, request)
@@ -99,7 +114,15 @@ class SubmissionFoldList(FoldView):
 class SubmissionFoldDetail(FoldView):
     """One fold, with its place in the queue."""
 
-    serializer = SubmissionFoldDetailSerializer
+    def show(self, fold: SubmissionFold) -> dict[str, Any]:
+        row = super().show(fold)
+        fresh = SubmissionFold.objects.select_related("submission__raw_data").filter(pk=fold.pk)
+        position = find_position(fresh[0]) if row["waiting_because"] and fresh else None
+        return {
+            **row,
+            "queue_position": position.number if position else None,
+            "estimated_start": position.starts_at if position else None,
+        }
 
     def get(self, request: Request, databoard_sf_id: int) -> Response:
         return Response(self.show(self._find(databoard_sf_id)))
@@ -120,13 +143,10 @@ class SubmissionFoldDetail(FoldView):
         )
 
 
-class SubmissionFoldLightList(DatarunView):
+class SubmissionFoldLightList(FoldListView):
     """List what a poller needs of the folds."""
 
-    def get(self, request: Request) -> Response:
-        rows = list_folds(account=self.get_account(), owner=self.get_owner())
-        rows = rows.select_related("submission", "owner").only(
-            "databoard_sf_id", "state", "new", "submission__databoard_s_id", "owner__username"
-        )
-        serializer = SubmissionFoldLightSerializer(rows, many=True, context=self.get_context())
-        return Response(serializer.data)
+    may_wait = True
+
+    def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
+        return read_feed(model=SubmissionFold, owner=owner), LIGHT_COLUMNS

@@ -2,55 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp import wire
+from runapp.exceptions import NotFound
+from runapp.filters import RawDataFilter
+from runapp.models import RawData
 from runapp.permissions import MayPostDatasets
-from runapp.selectors import get_raw_data, list_raw_data
+from runapp.rows import OWNER, RAW_DATA_COLUMNS, AnyColumn, RowReader
+from runapp.selectors import Feed, get_raw_data, list_raw_data, read_feed
 from runapp.serializers import (
     CustomSplitInput,
     FoldsInput,
     RawDataChanges,
     RawDataInput,
-    RawDataSerializer,
     SplitInput,
 )
 from runapp.services import cross_validation
 from runapp.services import raw_data as services
 from runapp.views.base import DatarunView, read_input
+from runapp.views.lists import ListView
 
 
-class RawDataList(DatarunView):
+class RawDataView(DatarunView):
+    """Shows single datasets."""
+
+    def show(self, raw_data: RawData) -> dict[str, Any]:
+        columns = (
+            (*RAW_DATA_COLUMNS, OWNER) if self.get_account().is_superuser else RAW_DATA_COLUMNS
+        )
+        reader = RowReader(columns)
+        rows = reader.show(reader.fetch(RawData.objects.filter(pk=raw_data.pk)))
+        if not rows:  # deleted since it was found
+            raise NotFound("Not found.")
+        return rows[0]
+
+
+class RawDataList(ListView, RawDataView):
     """List the datasets or post a new one."""
 
     permission_classes = (IsAuthenticated, MayPostDatasets)
 
-    def get(self, request: Request) -> Response:
-        rows = self.with_owner(list_raw_data(account=self.get_account(), owner=self.get_owner()))
-        return Response(RawDataSerializer(rows, many=True, context=self.get_context()).data)
+    topic = "rawdata"
+    filters = RawDataFilter
+
+    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[RawData]:
+        return list_raw_data(account=account, owner=owner)
+
+    def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
+        return read_feed(model=RawData, owner=owner), RAW_DATA_COLUMNS
 
     def post(self, request: Request) -> Response:
         posted = read_input(RawDataInput, request)
         limits = posted.pop("limits", {})
         raw_data = services.create_raw_data(owner=self.get_account(), limits=limits, **posted)
-        data = RawDataSerializer(raw_data, context=self.get_context()).data
-        return Response(data, status=201)
+        return Response(self.show(raw_data), status=201)
 
 
-class RawDataDetail(DatarunView):
+class RawDataDetail(RawDataView):
     """One dataset."""
 
     def get(self, request: Request, pk: int) -> Response:
         raw_data = get_raw_data(account=self.get_account(), pk=pk)
-        return Response(RawDataSerializer(raw_data, context=self.get_context()).data)
+        return Response(self.show(raw_data))
 
     def patch(self, request: Request, pk: int) -> Response:
         raw_data = get_raw_data(account=self.get_account(), pk=pk)
         changes = read_input(RawDataChanges, request)
         changed = services.change_raw_data(raw_data=raw_data, **changes)
-        return Response(RawDataSerializer(changed, context=self.get_context()).data)
+        return Response(self.show(changed))
 
     def delete(self, request: Request, pk: int) -> Response:
         services.delete_raw_data(raw_data=get_raw_data(account=self.get_account(), pk=pk))

@@ -84,9 +84,9 @@ class Installation:
 
     def start_web(self) -> None:
         """Start the web server, and wait until it answers."""
-        web = [sys.executable, "-m", "gunicorn", "datarun.wsgi", "--no-control-socket"]
-        options = ["--worker-class", "gthread", "--workers", "2", "--threads", "8"]
-        self._start("web", [*web, "--bind", f"{self.host}:{self.port}", *options])
+        web = [sys.executable, "-m", "gunicorn", "datarun.wsgi", "--config", "python:datarun.web"]
+        options = ["--bind", f"{self.host}:{self.port}", "--workers", "2"]
+        self._start("web", [*web, *options])
         wait_until(self._answers, what="the web server answers")
 
     def start_worker(self, name: str, *, prefix: Sequence[str] = ()) -> None:

@@ -34,6 +34,7 @@ from tests.factories import (
     make_ready_dataset,
     pack,
     post_fold,
+    read_rows,
     unpack_predictions,
     work,
 )
@@ -272,14 +273,14 @@ def test_list_costs_the_same_queries_for_any_number_of_folds(
 
 
 def test_list_of_more_folds_than_fit_one_query_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runapp.views.folds._CHUNK_ROWS", 2)
+    monkeypatch.setattr("runapp.rows.PIECE_ROWS_OF_HEAVY_COLUMNS", 2)
     account = make_account()
     raw_data = make_ready_dataset(account)
     for number in range(5):
         make_fold(account, raw_data, databoard_sf_id=number)
     work()
 
-    rows = make_client(account).get(PATH).json()
+    rows = read_rows(make_client(account).get(PATH))
 
     assert [row["databoard_sf_id"] for row in rows] == list(range(5))
     assert all(row["test_predictions"] for row in rows)

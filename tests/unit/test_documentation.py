@@ -206,7 +206,9 @@ def test_error_codes_told_to_operators_exist() -> None:
 )
 def test_reasons_to_wait_are_those_of_the_code(page: str, heading: str) -> None:
     tree = ast.parse((PROJECT / "runapp" / "selectors.py").read_text())
-    (explain,) = [node for node in ast.walk(tree) if getattr(node, "name", None) == "explain"]
+    (explain,) = [
+        node for node in ast.walk(tree) if getattr(node, "name", None) == "explain_waiting"
+    ]
     returned = [node.value for node in ast.walk(explain) if isinstance(node, ast.Return)]
     reasons = set().union(*(list_strings(value) for value in returned if value is not None))
 

@@ -26,8 +26,6 @@ HOST = "127.0.0.1"
 PORT_WAIT_SECONDS = 3.0
 # Beyond the grace that both parts keep to themselves, before they are killed.
 KILL_MARGIN_SECONDS = 5.0
-# The application takes some seconds to import when every core trains folds.
-WEB_TIMEOUT_SECONDS = 120
 
 
 class Command(BaseCommand):
@@ -134,19 +132,14 @@ def make_web_command(*, port: int, folder: Path) -> tuple[str, ...]:
     """Return the web server's command; gunicorn keeps its heartbeat file in `folder`."""
     options = {
         "--bind": f"{HOST}:{port}",
-        "--worker-class": "gthread",
         "--workers": 1,  # threads share what they remember: credentials, the clock of waiters
-        "--threads": settings.WEB_THREADS,
-        "--timeout": WEB_TIMEOUT_SECONDS,
         "--graceful-timeout": max(settings.SHUTDOWN_GRACE_SECONDS, 1),
-        # A client that reuses a connection at the very moment the server drops it gets an error.
-        "--keep-alive": 75,
         "--worker-tmp-dir": folder,
         "--log-level": "warning",
     }
     words = (str(word) for option in options.items() for word in option)
-    # The control socket would be written to the user's own home folder.
-    return (sys.executable, "-m", "gunicorn", "datarun.wsgi", "--no-control-socket", *words)
+    config = ("--config", "python:datarun.web")
+    return (sys.executable, "-m", "gunicorn", "datarun.wsgi", *config, *words)
 
 
 class HttpProbe:

@@ -1,0 +1,164 @@
+"""Takes many folds in one request."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from runapp import dispatch, streams
+from runapp.exception_handler import handle_exception
+from runapp.exceptions import DatarunError, InvalidInput, NotFound, StorageAway
+from runapp.models import RawData, SubmissionFold
+from runapp.outages import is_outage
+from runapp.queries import MOST_ROWS, pick_columns, read_fields
+from runapp.rows import OWNER, Row, RowReader, make_fold_columns
+from runapp.selectors import count_live_slots, get_raw_data, read_circumstances
+from runapp.serializers import SubmissionFoldInput
+from runapp.services import bulk
+from runapp.services.folds import PostedFold
+from runapp.services.submissions import PostedSubmission
+from runapp.views.base import DatarunView
+
+# Answers that are larger wait on disk.
+_MOST_BYTES_IN_MEMORY = 8 * 2**20
+_PIECE_BYTES = 65536
+
+
+class SubmissionFoldBulk(DatarunView):
+    """Post up to ten thousand folds; each is taken or refused by itself."""
+
+    def post(self, request: Request) -> HttpResponseBase:
+        bodies = _check_bodies(request.data)
+        intake = Intake(self, names=read_fields(request.query_params))
+        spool = tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY)  # noqa: SIM115 - it is sent
+        with dispatch.holding_hints() as task_id:
+            for piece in streams.write_array(intake.post_all(bodies, task_id)):
+                spool.write(piece)
+        count = min(intake.n_posted, max(count_live_slots(), 1))
+        dispatch.burst(task_id=task_id, count=count)
+        return _answer(spool)
+
+
+class Intake:
+    """Posts many folds, a batch at a time, and tells of each what came of it.
+
+    Parameters
+    ----------
+    view : DatarunView
+        Who asks.
+    names : tuple of str or None
+        The columns that are answered of each fold; None is all.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no column of a name.
+    """
+
+    def __init__(self, view: DatarunView, *, names: tuple[str, ...] | None) -> None:
+        self.n_posted = 0
+        self._account = view.get_account()
+        self._names = names
+        self._shape = SubmissionFoldInput()
+        self._outage: Exception | None = None
+        self._make_reader()  # before anything is written
+
+    def post_all(self, bodies: Sequence[Any], task_id: str) -> Iterator[list[Row]]:
+        """Post folds and yield the answers to them, in order."""
+        for start in range(0, len(bodies), bulk.BATCH_FOLDS):
+            results = self._post(bodies[start : start + bulk.BATCH_FOLDS])
+            rows = self._read([key for key in results if isinstance(key, int)])
+            yield [_tell(result, rows, task_id) for result in results]
+
+    def _post(self, bodies: Sequence[Any]) -> list[int | Exception]:
+        known: dict[int, RawData] = {}
+        checked = [self._check(body, known) for body in bodies]
+        items = [item for item in checked if isinstance(item, bulk.Item)]
+        posted = iter(self._post_items(items))
+        return [next(posted) if isinstance(item, bulk.Item) else item for item in checked]
+
+    def _post_items(self, items: Sequence[bulk.Item]) -> Sequence[int | Exception]:
+        if self._outage is None:
+            try:
+                results = bulk.post_folds(owner=self._account, items=items)
+            except Exception as error:
+                # What was taken before is told; the rest may be sent again.
+                if not self.n_posted or not (is_outage(error) or isinstance(error, StorageAway)):
+                    raise
+                self._outage = error
+            else:
+                self.n_posted += sum(isinstance(result, int) for result in results)
+                return results
+        return [self._outage] * len(items)
+
+    def _check(self, body: Any, known: dict[int, RawData]) -> bulk.Item | Exception:
+        try:
+            posted = self._shape.run_validation(body)
+            raw_data = self._find_raw_data(posted["raw_data"], known)
+        except (ValidationError, DatarunError) as error:
+            return error
+        return bulk.Item(
+            posted=PostedFold(
+                databoard_sf_id=posted["databoard_sf_id"],
+                train_is=posted["train_is"],
+                test_is=posted["test_is"],
+                priority=posted["priority"],
+            ),
+            submission=PostedSubmission(
+                databoard_s_id=posted["databoard_s_id"], raw_data=raw_data, files=posted["files"]
+            ),
+            force=posted["force"],
+        )
+
+    def _find_raw_data(self, pk: int | None, known: dict[int, RawData]) -> RawData | None:
+        if pk is None:
+            return None
+        if pk not in known:
+            known[pk] = get_raw_data(account=self._account, pk=pk, field="raw_data")
+        return known[pk]
+
+    def _make_reader(self) -> RowReader:
+        is_superuser = self._account.is_superuser
+        columns = make_fold_columns(
+            read_circumstances(owner=None if is_superuser else self._account)
+        )
+        return RowReader(pick_columns((*columns, OWNER) if is_superuser else columns, self._names))
+
+    def _read(self, keys: list[int]) -> dict[int, Row]:
+        reader = self._make_reader()
+        fetched = reader.fetch(SubmissionFold.objects.filter(pk__in=keys))
+        return dict(zip(map(reader.get_pk, fetched), reader.show(fetched), strict=True))
+
+
+def _check_bodies(data: Any) -> list[Any]:
+    if not isinstance(data, list):
+        raise InvalidInput("Expected an array of folds.", code="not_a_list")
+    if len(data) > MOST_ROWS:
+        raise InvalidInput(f"At most {MOST_ROWS} folds are taken at a time.", code="too_many")
+    return data
+
+
+def _tell(result: int | Exception, rows: dict[int, Row], task_id: str) -> Row:
+    if isinstance(result, int) and result in rows:
+        return {"status": 201, "body": {**rows[result], "task_id": task_id}}
+    # A fold that is gone already was deleted with its dataset.
+    error = NotFound("Not found.") if isinstance(result, int) else result
+    refusal = handle_exception(error, {})
+    assert refusal is not None  # nothing else is kept for an answer
+    return {"status": refusal.status_code, "body": refusal.data}
+
+
+def _answer(spool: IO[bytes]) -> HttpResponseBase:
+    length = spool.tell()
+    spool.seek(0)
+    response = StreamingHttpResponse(
+        iter(lambda: spool.read(_PIECE_BYTES), b""), content_type="application/json"
+    )
+    response.headers["Content-Length"] = str(length)
+    return response

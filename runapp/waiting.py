@@ -98,16 +98,23 @@ class Watch:
 
     def _look(self) -> None:
         """Look at the clock as long as anybody waits."""
-        while True:
-            clock = self._read()
+        try:
+            while self._tell(self._read()):
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            # Whatever ended it: who waits from now on starts another.
             with self._changed:
-                if self._n_waiting == 0:
-                    self._is_looking = False
-                    return
-                if clock != self._clock or is_ending():
-                    self._clock = clock
-                    self._changed.notify_all()
-            time.sleep(_LOOK_SECONDS)
+                self._is_looking = False
+
+    def _tell(self, clock: int | None) -> bool:
+        """Wake those who wait if the clock has moved; tell whether there is anybody."""
+        with self._changed:
+            if clock != self._clock or is_ending():
+                self._clock = clock
+                self._changed.notify_all()
+            # Under the lock under which others begin to wait: none of them counts on this thread.
+            self._is_looking = self._n_waiting > 0
+            return self._is_looking
 
     def _read(self) -> int | None:
         try:

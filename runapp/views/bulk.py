@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from contextlib import ExitStack
+from typing import Any
 
-from django.http import StreamingHttpResponse
+from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -27,7 +28,6 @@ from runapp.views.base import DatarunView
 
 # Answers that are larger wait on disk.
 _MOST_BYTES_IN_MEMORY = 8 * 2**20
-_PIECE_BYTES = 65536
 
 
 class SubmissionFoldBulk(DatarunView):
@@ -36,13 +36,16 @@ class SubmissionFoldBulk(DatarunView):
     def post(self, request: Request) -> HttpResponseBase:
         bodies = _check_bodies(request.data)
         intake = Intake(self, names=read_fields(request.query_params))
-        spool = tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY)  # noqa: SIM115 - it is sent
-        with dispatch.holding_hints() as task_id:
-            for piece in streams.write_array(intake.post_all(bodies, task_id)):
-                spool.write(piece)
+        with ExitStack() as stack:
+            spool = stack.enter_context(tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY))
+            with dispatch.holding_hints() as task_id:
+                for piece in streams.write_array(intake.post_all(bodies, task_id)):
+                    spool.write(piece)
+            stack.pop_all()  # the answer is sent, and then closed, by the server
         count = min(intake.n_posted, max(count_live_slots(), 1))
         dispatch.burst(task_id=task_id, count=count)
-        return _answer(spool)
+        spool.seek(0)
+        return FileResponse(spool, content_type="application/json")
 
 
 class Intake:
@@ -152,13 +155,3 @@ def _tell(result: int | Exception, rows: dict[int, Row], task_id: str) -> Row:
     refusal = handle_exception(error, {})
     assert refusal is not None  # nothing else is kept for an answer
     return {"status": refusal.status_code, "body": refusal.data}
-
-
-def _answer(spool: IO[bytes]) -> HttpResponseBase:
-    length = spool.tell()
-    spool.seek(0)
-    response = StreamingHttpResponse(
-        iter(lambda: spool.read(_PIECE_BYTES), b""), content_type="application/json"
-    )
-    response.headers["Content-Length"] = str(length)
-    return response

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import parse_etags
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from runapp import npy, streams
@@ -59,8 +61,17 @@ class PredictionNew(PredictionsView):
         return response
 
 
+class AnyAccept(DefaultContentNegotiation):
+    """Errors are JSON and the rest is what it is, whatever a client says it accepts."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
 class PredictionsFile(DatarunView):
     """The predictions of one fold on one part, as numpy writes an array."""
+
+    content_negotiation_class = AnyAccept
 
     def get(self, request: Request, databoard_sf_id: int, part: str) -> HttpResponseBase:
         account: User = self.get_account()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
 
+from runapp import rows
+from runapp.exceptions import StorageAway
 from runapp.models import SubmissionFold
 from tests.doubles import make_predictions
 from tests.factories import (
@@ -267,3 +270,146 @@ def test_new_hands_out_more_folds_than_one_statement_takes(
 
     assert list_ids(rows) == list(range(5))
     assert not SubmissionFold.objects.filter(new=True).exists()
+
+
+def test_new_hands_out_so_many_those_first_that_ended_first() -> None:
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    for number in (13, 11, 14, 12):
+        finish_fold(account, dataset, databoard_sf_id=number, databoard_s_id=number)
+    client = make_client(account)
+
+    answers = [client.post(NEW, {"limit": 3}).json() for _ in range(3)]
+
+    assert [list_ids(answer) for answer in answers] == [[13, 11, 14], [12], []]
+
+
+def test_new_hands_out_errors_to_those_who_ask_for_them() -> None:
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    finish_fold(account, dataset, outcome=Outcome.SUBMISSION_ERROR)
+    finish_fold(account, dataset, databoard_sf_id=12, databoard_s_id=2)
+    make_fold(account, dataset, databoard_sf_id=13, databoard_s_id=3)
+    client = make_client(account)
+
+    tested = client.post(NEW, {}).json()
+    both = client.post(NEW, {"include_errors": True}).json()
+    again = client.post(NEW, {"include_errors": True}).json()
+
+    assert list_ids(tested) == [12]
+    assert [(row["error_code"], row["test_predictions"]) for row in both] == [
+        ("submission_error", None)
+    ]
+    assert again == []
+    assert not is_new(11)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": -1}, "limit"),
+        ({"limit": 10_001}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"include_errors": "perhaps"}, "include_errors"),
+    ],
+)
+def test_new_refuses_what_it_cannot_do(body: dict[str, Any], field: str) -> None:
+    account = make_account()
+    finish_fold(account, make_ready_dataset(account))
+
+    response = make_client(account).post(NEW, body)
+
+    assert response.status_code == 400
+    assert [error["field"] for error in response.json()["errors"]] == [field]
+    assert is_new(11)
+
+
+@pytest.mark.parametrize("n_broken", [0, 2, 3])
+def test_what_cannot_be_read_on_the_way_stays_new(
+    n_broken: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "PIECE_ROWS_OF_HEAVY_COLUMNS", 1)
+    settings.INLINE_PREDICTIONS_BYTES = 0
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    for number in range(5):
+        finish_fold(account, dataset, databoard_sf_id=number, databoard_s_id=number)
+    read, n_read = rows.read_predictions, []
+
+    def read_some(*args: Any, **names: Any) -> bytes:
+        n_read.append(1)
+        if len(n_read) > 2 * n_broken:  # of two parts each
+            raise StorageAway
+        return read(*args, **names)
+
+    monkeypatch.setattr(rows, "read_predictions", read_some)
+    response = make_client(account).post(NEW, {})
+
+    if n_broken >= 2:
+        assert response.status_code == 200
+        with pytest.raises(StorageAway):
+            response.getvalue()
+    else:
+        assert response.status_code == 503
+    sent = n_broken if n_broken >= 2 else 0
+    assert [is_new(number) for number in range(5)] == [number >= sent for number in range(5)]
+
+
+@pytest.mark.parametrize("place", ["in the row", "as a blob"])
+def test_predictions_come_as_a_file_of_numpy(place: str, settings: Any) -> None:
+    settings.INLINE_PREDICTIONS_BYTES = 0 if place == "as a blob" else 2**16
+    account = make_account()
+    finish_fold(account, make_ready_dataset(account))
+    client = make_client(account)
+
+    test, train = (
+        client.get(f"/runapp/submissionfold/11/predictions/{part}/")
+        for part in ("test", "full_train")
+    )
+
+    assert test.headers["Content-Type"] == "application/x-npy"
+    array = np.load(io.BytesIO(test.content), allow_pickle=False)
+    assert array.dtype == np.float64
+    assert np.array_equal(array, make_predictions(N_TEST, 3))
+    train_array = np.load(io.BytesIO(train.content), allow_pickle=False)
+    assert np.array_equal(train_array, make_predictions(N_TRAIN, 3))
+    assert is_new(11)
+
+
+def test_file_that_is_known_is_not_sent_again() -> None:
+    account = make_account()
+    finish_fold(account, make_ready_dataset(account))
+    client = make_client(account)
+    path = "/runapp/submissionfold/11/predictions/test/"
+    etag = client.get(path).headers["ETag"]
+
+    response = client.get(path, HTTP_IF_NONE_MATCH=etag)
+
+    assert response.status_code == 304
+    assert response.content == b""
+
+
+@pytest.mark.parametrize(
+    "path", ["11/predictions/test/", "11/predictions/other/", "12/predictions/test/"]
+)
+def test_predictions_that_are_not_there_are_not_found(path: str) -> None:
+    account, other = make_account(), make_account("bob")
+    finish_fold(other, make_ready_dataset(other), databoard_sf_id=12)
+    make_fold(account, make_ready_dataset(account))
+
+    response = make_client(account).get(f"/runapp/submissionfold/{path}")
+
+    assert response.status_code == 404
+    assert response.json()["errors"]
+
+
+def test_file_is_sent_to_who_accepts_nothing_else() -> None:
+    account = make_account()
+    finish_fold(account, make_ready_dataset(account))
+
+    response = make_client(account).get(
+        "/runapp/submissionfold/11/predictions/test/", HTTP_ACCEPT="application/x-npy"
+    )
+
+    assert response.status_code == 200

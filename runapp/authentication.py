@@ -21,6 +21,8 @@ from rest_framework.request import Request
 from runapp.outages import is_read_only
 
 _MAX_REMEMBERED = 10_000
+# More at once than a machine has processors is of no use.
+_MAX_HASHING = 64
 
 
 class RememberedBasicAuthentication(BasicAuthentication):
@@ -33,6 +35,7 @@ class RememberedBasicAuthentication(BasicAuthentication):
 
     _verified: TTLCache[str, bool] = TTLCache(_MAX_REMEMBERED, settings.BASIC_CREDENTIAL_SECONDS)
     _lock = threading.Lock()
+    _hashing = tuple(threading.Lock() for _ in range(_MAX_HASHING))
 
     def authenticate_credentials(
         self, userid: str, password: str, request: Request | None = None
@@ -43,9 +46,22 @@ class RememberedBasicAuthentication(BasicAuthentication):
         if user is None or not user.is_active:
             return super().authenticate_credentials(userid, password, request)
         key = _digest_credential(userid, password, user.password)
+        if self._is_verified(key):
+            return user, None
+        # Of fifty requests at once with one credential, one pays for the hash.
+        with self._hashing[int(key, 16) % len(self._hashing)]:
+            if not self._is_verified(key):
+                self._verify(userid, password, request)
+                # Signing in may have replaced an old hash by a stronger one; the next one pays.
+                with self._lock:
+                    self._verified[key] = True
+        return user, None
+
+    def _is_verified(self, key: str) -> bool:
         with self._lock:
-            if key in self._verified:
-                return user, None
+            return key in self._verified
+
+    def _verify(self, userid: str, password: str, request: Request | None) -> None:
         try:
             super().authenticate_credentials(userid, password, request)
         except DatabaseError as error:
@@ -53,10 +69,6 @@ class RememberedBasicAuthentication(BasicAuthentication):
             # database that can only be read keeps nobody out for that.
             if not is_read_only(error):
                 raise
-        # Signing in may have replaced an old hash by a stronger one; the next request pays again.
-        with self._lock:
-            self._verified[key] = True
-        return user, None
 
 
 class PlainTokenAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types

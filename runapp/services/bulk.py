@@ -214,7 +214,8 @@ def _lock_datasets(keys: set[int]) -> list[int]:
 def _lock_submissions(
     owner: User, codes: Mapping[int, _Code], trees: Mapping[int, Tree]
 ) -> dict[int, Submission]:
-    rows = Submission.objects.select_for_update().filter(owner=owner, databoard_s_id__in=codes)
+    rows = Submission.objects.select_for_update(no_key=True)
+    rows = rows.filter(owner=owner, databoard_s_id__in=codes)
     found = {row.databoard_s_id: row for row in rows.order_by("pk")}
     for row in found.values():
         code = codes[row.databoard_s_id]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import hashers
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 from knox.models import AuthToken
 
+from runapp.authentication import RememberedBasicAuthentication
 from tests.factories import (
     PASSWORD,
     JSONClient,
@@ -258,3 +262,37 @@ def test_remembered_credential_does_not_hold_the_password() -> None:
     make_client(make_account(password="a-very-Secret-1"), password="a-very-Secret-1").get(PATH)
 
     assert "a-very-Secret-1" not in repr(list(RememberedBasicAuthentication._verified.items()))
+
+
+def test_credential_of_many_requests_at_once_is_hashed_once(
+    transactional_db: None, count_hashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = make_account()
+    count_hashes.clear()
+    everybody = threading.Barrier(8)
+    look_up = RememberedBasicAuthentication._is_verified
+
+    def look_up_together(self: RememberedBasicAuthentication, key: str) -> bool:
+        found = look_up(self, key)
+        if not looked.flag:
+            looked.flag = True
+            everybody.wait(20)
+        return found
+
+    class Looked(threading.local):
+        flag = False
+
+    looked = Looked()
+    monkeypatch.setattr(RememberedBasicAuthentication, "_is_verified", look_up_together)
+
+    def ask(_: int) -> int:
+        try:
+            return int(get(make_basic(account.username)).status_code)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(ask, range(8)))
+
+    assert statuses == [200] * 8
+    assert len(count_hashes) == 1

@@ -57,7 +57,9 @@ def list_local_parts() -> list[str]:
         parts.append("the database is SQLite (DATABASE_URL)")
     if settings.CELERY_BROKER_URL.startswith("filesystem"):
         parts.append("the broker is a folder (CELERY_BROKER_URL)")
-    if settings.STORAGE_ROOT.is_relative_to(settings.DATARUN_HOME):
+    # Of a remote storage the home holds a cache only.
+    is_in_home = settings.STORAGE_ROOT.is_relative_to(settings.DATARUN_HOME)
+    if settings.STORAGE_REMOTE is None and is_in_home:
         parts.append("the storage is in the home (DATARUN_STORAGE_URL)")
     return parts
 

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
+from runapp.checks import list_local_parts
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
 from runapp.selectors import LIVE_SECONDS
@@ -73,6 +74,16 @@ def test_worker_beside_those_of_another_machine_needs_what_they_have(
         call_command("worker", "--name", "near")
 
     assert started == []
+
+
+@pytest.mark.parametrize(("remote", "is_told"), [(None, True), (object(), False)])
+def test_folder_in_the_home_is_local_unless_it_is_the_cache_of_a_remote_storage(
+    remote: object, is_told: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.conf.settings.STORAGE_ROOT", settings.DATARUN_HOME / "cache")
+    monkeypatch.setattr("django.conf.settings.STORAGE_REMOTE", remote)
+
+    assert any("DATARUN_STORAGE_URL" in part for part in list_local_parts()) is is_told
 
 
 @pytest.mark.parametrize(

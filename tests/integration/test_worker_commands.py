@@ -9,11 +9,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
+from datarun.processes import Part
 from runapp.checks import list_local_parts
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
@@ -74,6 +76,44 @@ def test_worker_beside_those_of_another_machine_needs_what_they_have(
         call_command("worker", "--name", "near")
 
     assert started == []
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Keep which parts would be served, which would not end."""
+    names: list[list[str]] = []
+
+    def supervise(*, parts: list[Part], **_: Any) -> None:
+        names.append([part.name for part in parts])
+
+    monkeypatch.setattr("runapp.management.commands.serve.supervise", supervise)
+    monkeypatch.setattr("django.conf.settings.PORT", 0)
+    return names
+
+
+def test_serve_beside_workers_of_another_machine_needs_what_they_have(
+    served: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(name="far", slots=1)
+    Worker.objects.update(host="far.example.org")
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+
+    with pytest.raises(CommandError, match=r"far\.example\.org.*CELERY_BROKER_URL"):
+        call_command("serve")
+
+    assert served == []
+
+
+@pytest.mark.sqlite
+def test_serve_of_a_home_that_holds_the_database_is_kept_from_nothing(
+    served: list[list[str]],
+) -> None:
+    beat(name="far", slots=1)
+    Worker.objects.update(host="the-name-before")
+
+    call_command("serve")
+
+    assert served == [["web", "worker"]]
 
 
 @pytest.mark.parametrize(("remote", "is_told"), [(None, True), (object(), False)])

@@ -19,7 +19,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from datarun.processes import Part, supervise
-from runapp.management.commands.worker import make_name, make_worker_command
+from runapp.checks import is_database_local
+from runapp.management.commands.worker import check_hosts, make_name, make_worker_command
 
 HOST = "127.0.0.1"
 # A service that was killed a moment ago may still be letting go of its port.
@@ -42,6 +43,10 @@ class Command(BaseCommand):
             # Under the lock: what lies there is left of processes that were killed.
             shutil.rmtree(home / "tmp", ignore_errors=True)
             (home / "tmp").mkdir(mode=0o700, exist_ok=True)
+            # The lock of a home whose database is a file tells more: a worker of another host was
+            # this one's, killed a moment ago when the host had another name.
+            if not is_database_local():
+                check_hosts()
             call_command("migrate", interactive=False, verbosity=0)
             # The supervisor needs no database, and its children must not share a connection.
             connections.close_all()

@@ -179,7 +179,9 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
 
 
 def _lock(raw_data: RawData) -> RawData:
-    locked: RawData | None = RawData.objects.select_for_update().filter(pk=raw_data.pk).first()
+    # Not its key, for which a fold's worker asks when it commits (`feed.py`).
+    rows = RawData.objects.select_for_update(no_key=True).filter(pk=raw_data.pk)
+    locked: RawData | None = rows.first()
     if locked is None:
         raise NotFound("This dataset has just been deleted.")
     return locked

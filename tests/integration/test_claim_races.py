@@ -12,10 +12,13 @@ from django.db import connection, transaction
 
 from runapp.models import FairShare, RawData, SubmissionFold
 from runapp.services.attempts import begin_attempt, end_attempt
-from runapp.services.claims import claim_fold, renew_fold
+from runapp.services.claims import claim_fold, held_fold, renew_fold
+from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.raw_data import delete_raw_data
-from tests.factories import make_account, make_fold, make_ready_dataset
+from runapp.services.moves import move
+from runapp.services.raw_data import delete_raw_data, request_split
+from runapp.transitions import Phase, State
+from tests.factories import CLASSIFIER, make_account, make_fold, make_ready_dataset, pack
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,3 +120,38 @@ def test_deletion_waits_for_a_worker_that_records() -> None:
 
     assert has_ended
     assert not RawData.objects.filter(pk=raw_data.pk).exists()
+
+
+def force_split(raw_data: RawData) -> None:
+    request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=True)
+
+
+def force_new_code(raw_data: RawData) -> None:
+    files = {"classifier.py": pack(CLASSIFIER + b"# another\n")}
+    force = "submission, submission_fold"
+    make_fold(raw_data.owner, raw_data, databoard_sf_id=12, files=files, force=force)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda raw_data: delete_raw_data(raw_data=raw_data), force_split, force_new_code],
+    ids=["deletion", "split", "code"],
+)
+def test_worker_that_records_can_commit_while_it_is_waited_for(
+    change: Callable[[RawData], object],
+) -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    make_fold(account, raw_data)
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+
+    with ThreadPoolExecutor(1) as pool:
+        with publishing():
+            moved = move(held_fold(fold), phase=Phase.RUNNING, state=State.TRAINED)
+            changing = pool.submit(do_in_thread, lambda: change(raw_data))
+            wait_until_held_up(changing)
+        changing.result(DEADLINE_SECONDS)
+
+    assert moved
+    assert not SubmissionFold.objects.filter(phase=Phase.RUNNING).exists()

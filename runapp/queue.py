@@ -93,10 +93,11 @@ class Head:
 
 
 def lock_claims() -> None:
-    """Let one claim happen at a time, until the transaction ends.
+    """Let one claim happen at a time, until the transaction ends, or none while it goes on.
 
     A statement of its own, before the one that looks for a head: in READ COMMITTED the next one
-    then sees what the last claim has done. SQLite's transactions are one at a time anyway.
+    then sees what the last claim has done. SQLite's transactions are one at a time anyway. Never
+    while folds are locked, as a claim locks one under it.
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from django.db import connection, transaction
 
-from runapp.models import FairShare, RawData, SubmissionFold
+from runapp.models import FairShare, RawData, Submission, SubmissionFold
 from runapp.services.attempts import begin_attempt, end_attempt
 from runapp.services.claims import claim_fold, held_fold, renew_fold
 from runapp.services.feed import publishing
@@ -36,11 +36,21 @@ def hints(monkeypatch: pytest.MonkeyPatch) -> None:
 def claim_during(change: Callable[[], object]) -> SubmissionFold | None:
     """Return what is claimed by one who looks while a change is done but not committed."""
     with ThreadPoolExecutor(1) as pool:
-        with transaction.atomic():
+        with publishing():
             change()
             claim = pool.submit(do_in_thread, lambda: claim_fold(worker="worker-1"))
             wait_until_held_up(claim)
         return claim.result(DEADLINE_SECONDS)
+
+
+def force_split(raw_data: RawData) -> None:
+    request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=True)
+
+
+def force_new_code(raw_data: RawData) -> None:
+    files = {"classifier.py": pack(CLASSIFIER + b"# another\n")}
+    force = "submission, submission_fold"
+    make_fold(raw_data.owner, raw_data, databoard_sf_id=12, files=files, force=force)
 
 
 def do_in_thread(action: Callable[[], Answer]) -> Answer:
@@ -101,6 +111,30 @@ def test_change_of_priority_under_way_keeps_nobody_from_a_claim() -> None:
     assert (claimed.pk, claimed.priority, claimed.attempt) == (fold.pk, "H", 1)
 
 
+def test_forced_split_under_way_leaves_no_claim_on_the_old_split() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    fold = make_fold(account, raw_data)
+
+    claimed = claim_during(lambda: force_split(raw_data))
+
+    assert claimed is None
+    fold.refresh_from_db()
+    assert (fold.phase, fold.attempt) == ("waiting", 0)
+
+
+def test_new_code_under_way_leaves_no_claim_on_the_old_code() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    fold = make_fold(account, raw_data)
+
+    claimed = claim_during(lambda: force_new_code(raw_data))
+
+    assert claimed is not None
+    assert claimed.pk == fold.pk
+    assert claimed.submission.hash_files == Submission.objects.get().hash_files
+
+
 def test_deletion_waits_for_a_worker_that_records() -> None:
     account = make_account()
     raw_data = make_ready_dataset(account)
@@ -120,16 +154,6 @@ def test_deletion_waits_for_a_worker_that_records() -> None:
 
     assert has_ended
     assert not RawData.objects.filter(pk=raw_data.pk).exists()
-
-
-def force_split(raw_data: RawData) -> None:
-    request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=True)
-
-
-def force_new_code(raw_data: RawData) -> None:
-    files = {"classifier.py": pack(CLASSIFIER + b"# another\n")}
-    force = "submission, submission_fold"
-    make_fold(raw_data.owner, raw_data, databoard_sf_id=12, files=files, force=force)
 
 
 @pytest.mark.parametrize(

@@ -335,10 +335,14 @@ def _tell(
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
     rows = SubmissionFold.objects.filter(pk=fold.pk)
-    # What a cancelled run has printed and used is still its owner's to see.
+    # What a cancelled run has printed and used is still its owner's to see; of one that was
+    # restarted, and then cancelled while it waited, no worker is named any more.
+    cancelled = rows.filter(
+        attempt=fold.attempt, worker=fold.worker, phase=Phase.DONE, error_code="cancelled"
+    )
     with publishing():
         touch(
-            rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled"),
+            cancelled,
             log_messages=write_log(replace(result, sentence=CANCELLED)),
             **_show_usage(result.usage),
         )

@@ -19,7 +19,13 @@ from django.db.models.functions import Now
 
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import Head, count_claimable, find_head, lock_claims
-from runapp.services.attempts import end_attempt, has_begun, has_ended, refuse_write
+from runapp.services.attempts import (
+    end_attempt,
+    has_begun,
+    has_ended,
+    held_fold,
+    refuse_write,
+)
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.shares import charge, settle
@@ -101,11 +107,6 @@ def claim_split(*, worker: str) -> RawData | None:
     return None
 
 
-def held_fold(fold: SubmissionFold) -> models.QuerySet[SubmissionFold]:
-    """Return the fold's row as a query that is empty once the claim is lost."""
-    return SubmissionFold.objects.filter(pk=fold.pk, attempt=fold.attempt, phase=Phase.RUNNING)
-
-
 def held_split(raw_data: RawData) -> models.QuerySet[RawData]:
     """Return the dataset's row as a query that is empty once the claim is lost."""
     return RawData.objects.filter(
@@ -170,7 +171,7 @@ def return_fold(
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
-        # Taken from this attempt before; perhaps before it had begun, then nobody has ended it.
+        # Taken from this attempt before.
         refuse_write(fold=fold)
 
 

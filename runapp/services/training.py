@@ -30,8 +30,14 @@ from runapp.runner.contract import (
     Usage,
 )
 from runapp.runner.supervisor import Supervisor
-from runapp.services.attempts import begin_attempt, end_attempt, has_ended, refuse_write
-from runapp.services.claims import WORKER_LEFT, held_fold, renew_fold, return_fold
+from runapp.services.attempts import (
+    begin_attempt,
+    has_ended,
+    held_fold,
+    record_attempt,
+    refuse_write,
+)
+from runapp.services.claims import WORKER_LEFT, renew_fold, return_fold
 from runapp.services.feed import publishing, touch
 from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
 from runapp.services.heartbeat import Heartbeat
@@ -311,11 +317,7 @@ def _record_error(
 
 
 def _close(fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, outcome: str) -> None:
-    usage = asdict(result.usage)
-    if not end_attempt(fold=fold, outcome=outcome, usage=usage):
-        # The database was away when it began, or it was refused before it could begin.
-        begin_attempt(fold=fold)
-        end_attempt(fold=fold, outcome=outcome, usage=usage)
+    record_attempt(fold=fold, outcome=outcome, usage=asdict(result.usage))
     settle(fold=fold, used_seconds=heart.seconds, is_typical=True)
 
 

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import pytest
 from django.db import connection, transaction
 
-from runapp.models import FairShare, RawData, Submission, SubmissionFold
-from runapp.services.attempts import begin_attempt, end_attempt
-from runapp.services.claims import claim_fold, held_fold, renew_fold
+from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold
+from runapp.services.attempts import begin_attempt, end_attempt, held_fold
+from runapp.services.claims import claim_fold, renew_fold
 from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import move
@@ -35,12 +35,17 @@ def hints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def claim_during(change: Callable[[], object]) -> SubmissionFold | None:
     """Return what is claimed by one who looks while a change is done but not committed."""
+    return do_during(change, lambda: claim_fold(worker="worker-1"))
+
+
+def do_during(change: Callable[[], object], action: Callable[[], Answer]) -> Answer:
+    """Return what comes of an action that begins while a change is done but not committed."""
     with ThreadPoolExecutor(1) as pool:
         with publishing():
             change()
-            claim = pool.submit(do_in_thread, lambda: claim_fold(worker="worker-1"))
-            wait_until_held_up(claim)
-        return claim.result(DEADLINE_SECONDS)
+            doing = pool.submit(do_in_thread, action)
+            wait_until_held_up(doing)
+        return doing.result(DEADLINE_SECONDS)
 
 
 def force_split(raw_data: RawData) -> None:
@@ -60,14 +65,14 @@ def do_in_thread(action: Callable[[], Answer]) -> Answer:
         connection.close()
 
 
-def wait_until_held_up(claim: Future[Any]) -> None:
+def wait_until_held_up(doing: Future[Any]) -> None:
     """Wait until it has ended or waits for a lock; SQLite tells nobody of its waiting."""
     if connection.vendor != "postgresql":
         return
     # pg_locks is read anew each time, unlike the statistics within one transaction.
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not claim.done():
+    while not doing.done():
         with connection.cursor() as cursor:
             cursor.execute(query)
             if cursor.fetchone()[0]:
@@ -133,6 +138,17 @@ def test_new_code_under_way_leaves_no_claim_on_the_old_code() -> None:
     assert claimed is not None
     assert claimed.pk == fold.pk
     assert claimed.submission.hash_files == Submission.objects.get().hash_files
+
+
+def test_code_that_begins_during_a_cancel_opens_no_attempt() -> None:
+    account = make_account()
+    make_fold(account, make_ready_dataset(account))
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+
+    do_during(lambda: cancel_fold(fold=fold), lambda: begin_attempt(fold=fold))
+
+    assert not FoldAttempt.objects.exists()
 
 
 def test_deletion_waits_for_a_worker_that_records() -> None:

@@ -48,14 +48,26 @@ def test_fold_that_fails_by_our_fault_is_tried_three_times(
     assert fold.log_messages.endswith("Tried 3 times.")
 
 
-def test_return_of_a_fold_that_was_taken_before_it_began_is_counted(fold: SubmissionFold) -> None:
+def test_code_that_begins_when_its_claim_is_lost_opens_no_attempt(fold: SubmissionFold) -> None:
     claimed = claim_fold(worker="worker-1")
     assert claimed is not None
     cancel_fold(fold=fold)
+
     begin_attempt(fold=claimed)
+    return_fold(claimed, reason="Left.", is_spent=False, error_code="worker_lost")
+
+    assert not FoldAttempt.objects.exists()
+    fold.refresh_from_db()
+    assert fold.error_code == "cancelled"
+
+
+def test_return_of_a_fold_that_was_taken_after_it_began_is_counted(fold: SubmissionFold) -> None:
+    claimed = claim_fold(worker="worker-1")
+    assert claimed is not None
+    begin_attempt(fold=claimed)
+    cancel_fold(fold=fold)
 
     return_fold(claimed, reason="Left.", is_spent=False, error_code="worker_lost")
 
     attempt = FoldAttempt.objects.get()
-    assert (attempt.outcome, attempt.refused) == ("overtaken", 1)
-    assert attempt.ended_at is not None
+    assert (attempt.outcome, attempt.refused) == ("cancelled", 1)

@@ -165,6 +165,32 @@ def test_charge_that_has_decayed_is_taken_back_as_what_is_left_of_it() -> None:
     assert FairShare.objects.get(owner=ada).seconds == pytest.approx(500, rel=0.01)
 
 
+def test_first_charge_after_a_night_is_not_decayed_by_the_night() -> None:
+    ada = make_account("ada")
+    night = timedelta(hours=8)
+    FairShare.objects.create(
+        owner=ada, seconds=0.0005, expected_seconds=60, counted_at=Now() - night
+    )
+    make_fold(ada, make_ready_dataset(ada))
+
+    claim_fold(worker="worker-1")
+    decay_shares()
+
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(60, rel=0.01)
+
+
+def test_charge_is_decayed_with_what_was_used_before() -> None:
+    ada = make_account("ada")
+    hour = timedelta(seconds=HALF_LIFE_SECONDS)
+    FairShare.objects.create(owner=ada, seconds=40, expected_seconds=60, counted_at=Now() - hour)
+    make_fold(ada, make_ready_dataset(ada))
+
+    claim_fold(worker="worker-1")
+    decay_shares()
+
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(50, rel=0.01)
+
+
 def test_admin_changes_nothing_of_a_share_but_its_cap(admin_client: Any) -> None:
     ada = make_account("ada")
     share = FairShare.objects.create(owner=ada, seconds=7, expected_seconds=1, counted_at=Now())

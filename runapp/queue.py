@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from runapp.models import RawData, SubmissionFold
 from runapp.transitions import Phase
@@ -100,11 +100,16 @@ def lock_claims() -> None:
     while folds are locked, as a claim locks one under it.
     """
     if connection.vendor == "postgresql":
+        _probe_indexes()
         with connection.cursor() as cursor:
-            # While a table is small, or its statistics are old, reading all of it for each head
-            # looks cheaper than a probe; it is not.
-            cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
+
+
+def _probe_indexes() -> None:
+    # While a table is small, or its statistics are old, reading all of it for each head looks
+    # cheaper to PostgreSQL than a probe; it is not.
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
 
 
 def find_head() -> Head | None:
@@ -116,6 +121,14 @@ def count_claimable(*, most: int) -> int:
     """Return how many folds might be claimed now, counting no further than `most`."""
     if most <= 0:
         return 0
+    if connection.vendor != "postgresql":
+        return _count_claimable(most)
+    with transaction.atomic():
+        _probe_indexes()
+        return _count_claimable(most)
+
+
+def _count_claimable(most: int) -> int:
     rooms: dict[int, int] = {}
     found = 0
     for head in _query(""):

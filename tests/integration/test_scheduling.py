@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from runapp.models import FairShare, SubmissionFold, Worker
 from runapp.position import Line, count_ahead
@@ -235,6 +237,17 @@ def test_account_that_may_run_nothing_is_told_so() -> None:
     assert claim_all() == []
     assert shown["waiting_because"] == "account_cap"
     assert shown["estimated_start"] is None
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="is about PostgreSQL's plans")
+def test_count_of_what_may_be_claimed_probes_indexes_as_a_claim_does() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        count_claimable(most=1)
+
+    words = [query["sql"] for query in queries]
+    [probing] = [number for number, text in enumerate(words) if "enable_seqscan = off" in text]
+    [asking] = [number for number, text in enumerate(words) if "RECURSIVE" in text]
+    assert probing < asking
 
 
 def test_paused_dataset_keeps_its_folds_until_it_is_resumed() -> None:

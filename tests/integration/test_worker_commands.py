@@ -19,7 +19,7 @@ from datarun.processes import Part
 from runapp.checks import list_local_parts
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
-from runapp.selectors import LIVE_SECONDS
+from runapp.selectors import get_live_seconds
 from runapp.services.workers import beat
 from tests.factories import make_account, make_fold, make_ready_dataset, make_self_test
 
@@ -163,7 +163,7 @@ def test_workers_are_listed_with_what_they_run() -> None:
     beat(name="near@host", slots=2, self_test=make_self_test())
     beat(name="gone@host", slots=1)
     Worker.objects.filter(name="gone@host").update(
-        seen_at=F("seen_at") - timedelta(seconds=LIVE_SECONDS + 1)
+        seen_at=F("seen_at") - timedelta(seconds=get_live_seconds() + 1)
     )
     SubmissionFold.objects.update(
         phase="running", worker="near@host/77", started_at=Now() - timedelta(seconds=30)
@@ -180,6 +180,16 @@ def test_workers_are_listed_with_what_they_run() -> None:
     assert (near["is_live"], near["busy"], near["missing"]) == (True, 1, [])
     assert 30 <= near["jobs"][0]["seconds"] < 60
     assert (gone["is_live"], gone["busy"], gone["missing"]) == (False, 0, None)
+
+
+def test_worker_that_beats_seldom_is_not_lost_between_two_beats(settings: Any) -> None:
+    settings.HEARTBEAT_SECONDS = 30
+    beat(name="near@host", slots=1)
+    Worker.objects.update(seen_at=F("seen_at") - timedelta(seconds=80))
+
+    [entry] = json.loads(list_workers("--json"))
+
+    assert entry["is_live"]
 
 
 def test_lost_workers_alone_are_no_live_ones() -> None:

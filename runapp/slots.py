@@ -14,6 +14,7 @@ import os
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import bootsteps, current_app, signals
@@ -22,12 +23,11 @@ from django.db import Error, connections
 
 from runapp import dispatch
 from runapp.absence import Absence
-from runapp.models import SubmissionFold
 from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
-from runapp.services.claims import count_work, reap_expired, return_all
+from runapp.services.claims import count_work, list_holders, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,
     is_fit,
@@ -39,7 +39,6 @@ from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
 from runapp.services.work import Step, run_next
-from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
 
@@ -303,8 +302,12 @@ def _tick(*, name: str, slots: int) -> None:
 
 
 def _ring(*, name: str, slots: int) -> None:
-    running = SubmissionFold.objects.filter(
-        phase=Phase.RUNNING, worker__startswith=f"{name}/"
-    ).count()
-    for _ in range(count_work(most=slots - running)):
+    n_busy = _count_busy(pool=_name_pool(name, os.getpid()))
+    for _ in range(count_work(most=slots - n_busy)):
         dispatch.publish()
+
+
+def _count_busy(*, pool: str) -> int:
+    """Return how many slots of this process are at work; those of a killed one wait for a lease."""
+    slots = {worker.rpartition("/")[2] for worker in list_holders(pool=pool)}
+    return sum(Path("/proc", pid).exists() for pid in slots)

@@ -244,18 +244,29 @@ def reap_expired() -> int:
 
 def return_all(*, worker: str) -> int:
     """Give back, unspent, what the slots of a worker that leaves still hold."""
-    left = SubmissionFold.objects.filter(phase=Phase.RUNNING, worker__startswith=f"{worker}/")
-    folds = list(left)
+    held_folds, held_splits = _list_held(worker)
+    folds, splits = list(held_folds), list(held_splits)
     for fold in folds:
         return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
-    splits = list(
-        RawData.objects.filter(
-            split_phase=RawData.SplitPhase.RUNNING, split_worker__startswith=f"{worker}/"
-        )
-    )
     for raw_data in splits:
         return_split(raw_data, reason=WORKER_LEFT, is_failure=False, error_code="worker_lost")
     return len(folds) + len(splits)
+
+
+def list_holders(*, pool: str) -> list[str]:
+    """Return the slots of a worker that hold a fold or a split, by name."""
+    folds, splits = _list_held(pool)
+    return [*folds.values_list("worker", flat=True), *splits.values_list("split_worker", flat=True)]
+
+
+def _list_held(pool: str) -> tuple[models.QuerySet[SubmissionFold], models.QuerySet[RawData]]:
+    """Return the folds and the splits that the slots of a worker hold."""
+    return (
+        SubmissionFold.objects.filter(phase=Phase.RUNNING, worker__startswith=f"{pool}/"),
+        RawData.objects.filter(
+            split_phase=RawData.SplitPhase.RUNNING, split_worker__startswith=f"{pool}/"
+        ),
+    )
 
 
 def count_work(*, most: int) -> int:

@@ -127,7 +127,13 @@ def renew_split(raw_data: RawData) -> bool:
 
 
 def return_fold(
-    fold: SubmissionFold, *, reason: str, is_spent: bool, error_code: str, is_lost: bool = False
+    fold: SubmissionFold,
+    *,
+    reason: str,
+    is_spent: bool,
+    error_code: str,
+    is_lost: bool = False,
+    usage: dict[str, Any] | None = None,
 ) -> None:
     """Give a fold back; after too many spent attempts it ends in error.
 
@@ -143,6 +149,8 @@ def return_fold(
         How the fold ends when the attempts are used up.
     is_lost : bool, optional
         True when its worker is silent and another gives it back: only if the lease is still over.
+    usage : dict or None, optional
+        What the attempt has used, where that is known.
     """
     held = held_fold(fold)
     if is_lost:
@@ -166,13 +174,13 @@ def return_fold(
         else:
             moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
-            end_attempt(fold=fold, outcome=outcome)
+            end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before.
-        refuse_write(fold=fold)
+        refuse_write(fold=fold, usage=usage)
 
 
 def _read_age(fold: SubmissionFold) -> float:

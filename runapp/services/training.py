@@ -244,8 +244,9 @@ def _record(
     heart: Heartbeat,
     pulse: Pulse,
 ) -> None:
+    usage = asdict(result.usage)
     if result.outcome is Outcome.STOPPED and heart.has_left:
-        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
+        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost", usage=usage)
     elif result.outcome is Outcome.STOPPED:
         _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
@@ -255,6 +256,7 @@ def _record(
             reason=f"Our fault: {result.sentence}.",
             is_spent=result.outcome is not Outcome.NOT_STARTED,
             error_code=name_our_fault(result.outcome),
+            usage=usage,
         )
     elif result.outcome is Outcome.TESTED:
         _record_success(fold, raw_data, result, made, heart, pulse)

@@ -22,12 +22,14 @@ DEADLINE_SECONDS = 10
 ROOT = Path(__file__).resolve().parents[2]
 
 SUPERVISOR = """
-import json, logging, os, sys
+import json, logging, os, signal, sys
 from pathlib import Path
 from datarun.processes import BackOff, Part, supervise
 
 logging.basicConfig(level="INFO", format="%(message)s")
 told = json.loads(sys.argv[1])
+# The tests' own may be ignored, as under nohup, and would be inherited so.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if told["has_nohup"] else signal.SIG_DFL)
 answers = iter(told["watch"])
 
 def watch():
@@ -104,13 +106,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start_service(
-        *, grace_seconds: float = DEADLINE_SECONDS, watch: object = (True,), **parts: list[str]
+        *,
+        grace_seconds: float = DEADLINE_SECONDS,
+        watch: object = (True,),
+        has_nohup: bool = False,
+        **parts: list[str],
     ) -> Service:
         told = {
             "parts": parts,
             "folder": str(tmp_path),
             "grace_seconds": grace_seconds,
             "watch": watch,
+            "has_nohup": has_nohup,
         }
         with (tmp_path / "log").open("wb") as log:
             processes.append(
@@ -197,6 +204,20 @@ def test_signal_ends_every_part_and_the_status_is_0(
     assert service.log.endswith("supervisor is done\n")
     assert "is killed" not in service.log
     assert "next try" not in service.log
+
+
+def test_supervisor_under_nohup_outlives_its_terminal(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "web"
+    service = start(has_nohup=True, web=python(WAIT, path=str(path)))
+    [pid] = wait_for_pids(path)
+
+    service.process.send_signal(signal.SIGHUP)
+    os.kill(pid, signal.SIGKILL)
+    wait_for_pids(path, 2)
+    service.process.terminate()
+
+    assert service.wait() == 0
+    assert service.log.count("stopping") == 1
 
 
 def test_parts_end_when_the_supervisor_is_killed(start: Start, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 5.0
-SECOND_WISH_SECONDS = 1.0
+# Less than the second that the supervisor waits for: the first signal may reach us late.
+SECOND_WISH_SECONDS = 0.5
 # A worker that is not fit tests itself again: often at first, as the cause may pass soon.
 FIRST_RETEST_SECONDS = 15.0
 MOST_RETEST_SECONDS = 600.0
@@ -66,8 +67,8 @@ class Farewell:
     def announce(self, *, grace_seconds: float) -> None:
         """Let slots finish what they run, for so long; a second call, later, means now.
 
-        One that comes within a second is the same wish: a terminal's Ctrl-C and the supervisor's
-        SIGTERM arrive together.
+        One that comes at once is the same wish: a terminal's Ctrl-C and the supervisor's SIGTERM
+        arrive together.
         """
         now = time.monotonic()
         if not self.is_announced():

@@ -204,7 +204,7 @@ def test_second_farewell_ends_the_grace_only_if_it_comes_later(
     farewell = slots.Farewell()
 
     farewell.announce(grace_seconds=60)
-    now += 0.9
+    now += 0.4
     farewell.announce(grace_seconds=60)
     is_due_at_once = farewell.is_due()
     now += 0.2

@@ -25,7 +25,8 @@ from runapp.management.commands.worker import check_hosts, make_name, make_worke
 HOST = "127.0.0.1"
 # A service that was killed a moment ago may still be letting go of its port.
 PORT_WAIT_SECONDS = 3.0
-# Beyond the grace that both parts keep to themselves, before they are killed.
+# Beyond the grace that both parts keep to themselves, or after a second signal, before they are
+# killed: a worker needs some seconds to give its folds back.
 KILL_MARGIN_SECONDS = 5.0
 # The application takes some seconds to import when every core trains folds.
 WEB_TIMEOUT_SECONDS = 120
@@ -54,7 +55,8 @@ class Command(BaseCommand):
             supervise(
                 parts=list_parts(home=home, port=port, slots=settings.SLOTS),
                 folder=settings.BASE_DIR,
-                grace_seconds=settings.SHUTDOWN_GRACE_SECONDS + KILL_MARGIN_SECONDS,
+                grace_seconds=settings.SHUTDOWN_GRACE_SECONDS,
+                margin_seconds=KILL_MARGIN_SECONDS,
                 watch=lambda: probe.is_answered() and self._announce(home, port),
             )
 

@@ -38,7 +38,7 @@ from runapp.services.fitness import (
 from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
-from runapp.services.work import Step, run_next
+from runapp.services.work import Detours, Step, run_next
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ _beaten_at = 0.0
 _database = Absence()
 # Of a slot: a storage that is away, or a runner that cannot begin.
 _hindrance = Absence()
+_detours = Detours()
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
@@ -134,11 +135,11 @@ def run_until_idle() -> None:
     try:
         while _may_work():
             step = _run_next()
-            if step is Step.IDLE:
+            if step is Step.IDLE and not _detours.end():
                 return
             if step is Step.WORKED:
                 _hindrance.end()
-            else:
+            elif step is Step.HINDERED:
                 logger.warning("the slot pauses for %.1f s", _hindrance.lengthen())
     except Error as error:
         # The main process rings again once the database answers; what was held comes back.
@@ -157,6 +158,7 @@ def _run_next() -> Step:
         supervisor=_get_supervisor(),
         is_leaving=farewell.is_due,
         heartbeat=ThreadedHeartbeat,
+        detours=_detours,
     )
 
 

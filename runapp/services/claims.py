@@ -9,6 +9,7 @@ database's.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -44,8 +45,15 @@ _CLAIM_TRIES = 100
 MOST_FALSE_STARTS = 30
 
 
-def claim_fold(*, worker: str) -> SubmissionFold | None:
+def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold | None:
     """Take the fold that is next (`queue.py`), and charge its account for it.
+
+    Parameters
+    ----------
+    worker : str
+        The name of the slot.
+    but_for : collection of int, optional
+        Datasets whose folds are passed over.
 
     Returns
     -------
@@ -55,7 +63,7 @@ def claim_fold(*, worker: str) -> SubmissionFold | None:
     for _ in range(_CLAIM_TRIES):
         with publishing():
             lock_claims()
-            head = find_head()
+            head = find_head(but_for=but_for)
             if head is None:
                 return None
             is_taken = _take(head, worker)
@@ -87,10 +95,14 @@ def _take(head: Head, worker: str) -> bool:
     return bool(taken)
 
 
-def claim_split(*, worker: str) -> RawData | None:
-    """Take the dataset that has waited longest for its split, if any."""
+def claim_split(*, worker: str, but_for: Collection[int] = ()) -> RawData | None:
+    """Take the dataset that has waited longest for its split, if any, but for some."""
     waiting = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)
-    head = waiting.order_by("split_queued_at", "pk").values_list("pk", flat=True)
+    head = (
+        waiting.exclude(pk__in=but_for)
+        .order_by("split_queued_at", "pk")
+        .values_list("pk", flat=True)
+    )
     for _ in range(_CLAIM_TRIES):
         pk = head.first()
         if pk is None:

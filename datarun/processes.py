@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 WATCH_SECONDS = 0.05
-IMPATIENT_SECONDS = 1.0
+# Signals that come sooner after the first are the same wish: Ctrl-C reaches a whole group.
+SECOND_WISH_SECONDS = 1.0
 KILLED_WITHIN_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 
@@ -61,12 +62,13 @@ def supervise(
     parts: Sequence[Part],
     folder: Path,
     grace_seconds: float,
+    margin_seconds: float,
     watch: Callable[[], bool] = lambda: True,
     back_off: BackOff | None = None,
 ) -> None:
     """Run the parts until SIGTERM, SIGINT or SIGHUP, then end them and everything they started.
 
-    A second such signal shortens the wait for parts that are slow to end.
+    A second such signal, a second later or more, is passed on to the parts and ends the grace.
 
     Parameters
     ----------
@@ -74,7 +76,10 @@ def supervise(
     folder : Path
         The working directory of the parts.
     grace_seconds : float
-        How long a part may take from SIGTERM to its end before its session is killed.
+        How long parts let their work go on after SIGTERM.
+    margin_seconds : float
+        How long a part may take to its end beyond that, or after a second signal, before its
+        session is killed.
     watch : callable
         Called every 50 ms until it returns True; it must not block.
     back_off : BackOff, optional
@@ -88,7 +93,7 @@ def supervise(
     with _caught_signals() as signals:
         try:
             _keep_running(runs, signals, watch)
-            _stop(runs, signals, grace_seconds)
+            _stop(runs, signals, grace_seconds, margin_seconds)
         finally:  # whatever went wrong here, no part stays behind
             for run in runs:
                 run.kill()
@@ -185,9 +190,10 @@ def _keep_running(runs: list[_Run], signals: int, watch: Callable[[], bool]) -> 
             return
 
 
-def _stop(runs: list[_Run], signals: int, grace_seconds: float) -> None:
+def _stop(runs: list[_Run], signals: int, grace_seconds: float, margin_seconds: float) -> None:
     logger.info("stopping")
-    deadline = time.monotonic() + grace_seconds
+    stopped_at = time.monotonic()
+    deadline = stopped_at + grace_seconds + margin_seconds
     for run in runs:
         run.terminate()
     while True:
@@ -195,8 +201,13 @@ def _stop(runs: list[_Run], signals: int, grace_seconds: float) -> None:
             run.collect()
         if not any(run.process for run in runs) or time.monotonic() >= deadline:
             return
-        if _wait_for_signals(signals, deadline) & STOP_SIGNALS:
-            deadline = min(deadline, time.monotonic() + IMPATIENT_SECONDS)
+        is_asked_again = _wait_for_signals(signals, deadline) & STOP_SIGNALS
+        now = time.monotonic()
+        if is_asked_again and now - stopped_at >= SECOND_WISH_SECONDS:
+            logger.info("stopping at once")
+            deadline = min(deadline, now + margin_seconds)
+            for run in runs:
+                run.terminate()
 
 
 @contextmanager

@@ -53,13 +53,21 @@ def _is_broker(url: str) -> bool:
 def list_local_parts() -> list[str]:
     """Return what of this installation only processes of this machine can reach."""
     parts = []
-    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    if is_database_local():
         parts.append("the database is SQLite (DATABASE_URL)")
     if settings.CELERY_BROKER_URL.startswith("filesystem"):
         parts.append("the broker is a folder (CELERY_BROKER_URL)")
-    if settings.STORAGE_ROOT.is_relative_to(settings.DATARUN_HOME):
+    # Of a remote storage the home holds a cache only.
+    is_in_home = settings.STORAGE_ROOT.is_relative_to(settings.DATARUN_HOME)
+    if settings.STORAGE_REMOTE is None and is_in_home:
         parts.append("the storage is in the home (DATARUN_STORAGE_URL)")
     return parts
+
+
+def is_database_local() -> bool:
+    """Tell whether the database is a file, which processes of this machine alone can share."""
+    engine: str = settings.DATABASES["default"]["ENGINE"]
+    return engine.endswith("sqlite3")
 
 
 @checks.register(checks.Tags.security, deploy=True)

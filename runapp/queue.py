@@ -15,11 +15,11 @@ What keeps a whole account or dataset from running, a pause or a cap, is asked o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from runapp.models import RawData, SubmissionFold
 from runapp.transitions import Phase
@@ -67,8 +67,8 @@ LEFT JOIN runapp_fairshare AS share ON share.owner_id = fold.owner_id
 LEFT JOIN busy ON busy.owner_id = fold.owner_id
 WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
     AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
-ORDER BY fold.priority, coalesce(share.seconds, 0), fold.rank, fold.id
 """  # noqa: S608 - the names are our own
+_ORDER = "ORDER BY fold.priority, coalesce(share.seconds, 0), fold.rank, fold.id"
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,42 @@ class Head:
 
 
 def lock_claims() -> None:
-    """Let one claim happen at a time, until the transaction ends.
+    """Let one claim happen at a time, until the transaction ends, or none while it goes on.
 
     A statement of its own, before the one that looks for a head: in READ COMMITTED the next one
-    then sees what the last claim has done. SQLite's transactions are one at a time anyway.
+    then sees what the last claim has done. SQLite's transactions are one at a time anyway. Never
+    while folds are locked, as a claim locks one under it.
     """
     if connection.vendor == "postgresql":
+        _probe_indexes()
         with connection.cursor() as cursor:
-            # While a table is small, or its statistics are old, reading all of it for each head
-            # looks cheaper than a probe; it is not.
-            cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
 
 
-def find_head() -> Head | None:
-    """Return the fold that is next, if any may run."""
-    return next(iter(_query("LIMIT 1")), None)
+def _probe_indexes() -> None:
+    # While a table is small, or its statistics are old, reading all of it for each head looks
+    # cheaper to PostgreSQL than a probe; it is not.
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+
+
+def find_head(*, but_for: Collection[int] = ()) -> Head | None:
+    """Return the fold that is next, if any may run, but for those of some datasets."""
+    return next(iter(_query("LIMIT 1", but_for=but_for)), None)
 
 
 def count_claimable(*, most: int) -> int:
     """Return how many folds might be claimed now, counting no further than `most`."""
     if most <= 0:
         return 0
+    if connection.vendor != "postgresql":
+        return _count_claimable(most)
+    with transaction.atomic():
+        _probe_indexes()
+        return _count_claimable(most)
+
+
+def _count_claimable(most: int) -> int:
     rooms: dict[int, int] = {}
     found = 0
     for head in _query(""):
@@ -132,7 +146,7 @@ def explain_head() -> str:
     is_postgresql = connection.vendor == "postgresql"
     keyword = "EXPLAIN (ANALYZE, BUFFERS)" if is_postgresql else "EXPLAIN QUERY PLAN"
     with connection.cursor() as cursor:
-        cursor.execute(f"{keyword} {_HEADS} LIMIT 1", _list_parameters())
+        cursor.execute(f"{keyword} {_HEADS} {_ORDER} LIMIT 1", _list_parameters())
         return "\n".join(str(row[-1]) for row in cursor.fetchall())
 
 
@@ -145,9 +159,11 @@ def _list_parameters() -> list[float]:
     return [get_cap(), FIRST_EXPECTED_SECONDS, get_cap()]
 
 
-def _query(ending: str) -> Iterator[Head]:
+def _query(ending: str, *, but_for: Collection[int] = ()) -> Iterator[Head]:
+    marks = ", ".join(["%s"] * len(but_for))
+    condition = f"AND fold.raw_data_id NOT IN ({marks})" if but_for else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"{_HEADS} {ending}", _list_parameters())
+        cursor.execute(f"{_HEADS} {condition} {_ORDER} {ending}", [*_list_parameters(), *but_for])
         rows = cursor.fetchall()
     return (Head(*row) for row in rows)
 

@@ -18,8 +18,9 @@ from runapp.models import Clock, FairShare, RawData, Removals, Submission, Submi
 from runapp.queue import get_cap
 from runapp.transitions import Phase
 
-# A worker that has not been heard of for this long is not counted as live.
-LIVE_SECONDS = 15
+# A worker that has not been heard of for so long, or has missed so many beats, is not live.
+_LEAST_LIVE_SECONDS = 15
+_LIVE_BEATS = 3
 
 Row = TypeVar("Row", bound=Model)
 FeedModel = type[RawData] | type[SubmissionFold]
@@ -244,7 +245,12 @@ def list_full_accounts() -> frozenset[int]:
 
 def list_live_workers() -> QuerySet[Worker]:
     """Return the workers that have been heard of lately."""
-    return Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=LIVE_SECONDS))
+    return Worker.objects.filter(seen_at__gt=Now() - timedelta(seconds=get_live_seconds()))
+
+
+def get_live_seconds() -> int:
+    """Return how long after it was last heard of a worker counts as live."""
+    return max(_LEAST_LIVE_SECONDS, _LIVE_BEATS * settings.HEARTBEAT_SECONDS)
 
 
 def count_live_slots() -> int:

@@ -14,6 +14,7 @@ import os
 import struct
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import bootsteps, current_app, signals
@@ -22,12 +23,11 @@ from django.db import Error, connections
 
 from runapp import dispatch
 from runapp.absence import Absence
-from runapp.models import SubmissionFold
 from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
-from runapp.services.claims import count_work, reap_expired, return_all
+from runapp.services.claims import count_work, list_holders, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,
     is_fit,
@@ -38,14 +38,14 @@ from runapp.services.fitness import (
 from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
-from runapp.services.work import Step, run_next
-from runapp.transitions import Phase
+from runapp.services.work import Detours, Step, run_next
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 5.0
-SECOND_WISH_SECONDS = 1.0
+# Less than the second that the supervisor waits for: the first signal may reach us late.
+SECOND_WISH_SECONDS = 0.5
 # A worker that is not fit tests itself again: often at first, as the cause may pass soon.
 FIRST_RETEST_SECONDS = 15.0
 MOST_RETEST_SECONDS = 600.0
@@ -67,8 +67,8 @@ class Farewell:
     def announce(self, *, grace_seconds: float) -> None:
         """Let slots finish what they run, for so long; a second call, later, means now.
 
-        One that comes within a second is the same wish: a terminal's Ctrl-C and the supervisor's
-        SIGTERM arrive together.
+        One that comes at once is the same wish: a terminal's Ctrl-C and the supervisor's SIGTERM
+        arrive together.
         """
         now = time.monotonic()
         if not self.is_announced():
@@ -121,6 +121,7 @@ _beaten_at = 0.0
 _database = Absence()
 # Of a slot: a storage that is away, or a runner that cannot begin.
 _hindrance = Absence()
+_detours = Detours()
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
@@ -134,11 +135,11 @@ def run_until_idle() -> None:
     try:
         while _may_work():
             step = _run_next()
-            if step is Step.IDLE:
+            if step is Step.IDLE and not _detours.end():
                 return
             if step is Step.WORKED:
                 _hindrance.end()
-            else:
+            elif step is Step.HINDERED:
                 logger.warning("the slot pauses for %.1f s", _hindrance.lengthen())
     except Error as error:
         # The main process rings again once the database answers; what was held comes back.
@@ -157,6 +158,7 @@ def _run_next() -> Step:
         supervisor=_get_supervisor(),
         is_leaving=farewell.is_due,
         heartbeat=ThreadedHeartbeat,
+        detours=_detours,
     )
 
 
@@ -303,8 +305,12 @@ def _tick(*, name: str, slots: int) -> None:
 
 
 def _ring(*, name: str, slots: int) -> None:
-    running = SubmissionFold.objects.filter(
-        phase=Phase.RUNNING, worker__startswith=f"{name}/"
-    ).count()
-    for _ in range(count_work(most=slots - running)):
+    n_busy = _count_busy(pool=_name_pool(name, os.getpid()))
+    for _ in range(count_work(most=slots - n_busy)):
         dispatch.publish()
+
+
+def _count_busy(*, pool: str) -> int:
+    """Return how many slots of this process are at work; those of a killed one wait for a lease."""
+    slots = {worker.rpartition("/")[2] for worker in list_holders(pool=pool)}
+    return sum(Path("/proc", pid).exists() for pid in slots)

@@ -184,7 +184,7 @@ class Run:
     def give_verdict(self) -> RunResult:
         """Say how the run ended; where causes overlap, the first of this order counts.
 
-        1. A setup that failed.
+        1. A setup that failed; one for which the memory limit is too small is not ours.
         2. The caller's wish to stop it.
         3. What the kernel killed at the memory limit, by the group's own count.
         4. What the run was killed for, by another limit or a forged report.
@@ -205,8 +205,7 @@ class Run:
     def _judge(self) -> tuple[Outcome, str, str]:
         if not self._stages.has_started:
             return (*self._judge_setup(), "")
-        is_stopped = self._kill_reason is not None and self._kill_reason[0] is Outcome.STOPPED
-        if self._meter.is_out_of_memory() and not is_stopped:
+        if self._meter.is_out_of_memory() and not self._is_stopped():
             return Outcome.MEMORY_LIMIT, self._describe_memory(), ""
         if self._kill_reason is not None:
             return (*self._kill_reason, "")
@@ -218,11 +217,17 @@ class Run:
             return Outcome.LOST, _KEEPER_LOST, ""
         return (*self._judge_exit(self._exited.status), "")
 
+    def _is_stopped(self) -> bool:
+        return self._kill_reason is not None and self._kill_reason[0] is Outcome.STOPPED
+
     def _judge_setup(self) -> tuple[Outcome, str]:
-        # No participant byte has run: whatever it was, it is ours.
+        # No participant byte has run: whatever it was is ours, unless the job is too large itself.
+        if self._is_stopped():
+            return Outcome.STOPPED, "stopped"
+        if self._meter.is_out_of_memory():
+            return Outcome.MEMORY_LIMIT, self._describe_memory()
         if self._kill_reason is not None:
-            outcome, sentence = self._kill_reason
-            return outcome if outcome is Outcome.STOPPED else Outcome.SETUP_FAILED, sentence
+            return Outcome.SETUP_FAILED, self._kill_reason[1]
         if self._exited is None:
             return Outcome.NOT_STARTED, _KEEPER_LOST
         status = self._exited.status

@@ -5,30 +5,51 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from runapp.models import FoldAttempt, SubmissionFold
+from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
 
 
 def begin_attempt(*, fold: SubmissionFold) -> None:
-    """Note that the submission's code has begun to run: from now on the attempt counts."""
-    try:
-        with transaction.atomic():
-            FoldAttempt.objects.create(
-                fold=fold,
-                number=fold.attempt,
-                worker=fold.worker,
-                started_at=Now(),
-                code_digest=fold.code_digest,
-                split_digest=fold.split_digest,
-            )
-    except IntegrityError:
-        # Its dataset was deleted: the next heartbeat ends the run.
-        logger.info("fold %s attempt %s: deleted meanwhile", fold.pk, fold.attempt)
+    """Note that the submission's code has begun to run: from now on the attempt counts.
+
+    A claim that was lost since leaves no row, which nobody would end any more.
+    """
+    with transaction.atomic():
+        # Locked: whoever takes the fold does so before, or ends the attempt after.
+        if held_fold(fold).select_for_update().exists():
+            _make_row(fold)
+        else:
+            logger.info("fold %s attempt %s: lost before it began", fold.pk, fold.attempt)
+
+
+def record_attempt(*, fold: SubmissionFold, outcome: str, usage: dict[str, Any]) -> None:
+    """Keep how a claim ended, in the transaction that ended it."""
+    if not end_attempt(fold=fold, outcome=outcome, usage=usage):
+        # The database was away when it began, or it was refused before it could begin.
+        _make_row(fold)
+        end_attempt(fold=fold, outcome=outcome, usage=usage)
+
+
+def _make_row(fold: SubmissionFold) -> None:
+    FoldAttempt.objects.create(
+        fold=fold,
+        number=fold.attempt,
+        worker=fold.worker,
+        started_at=Now(),
+        code_digest=fold.code_digest,
+        split_digest=fold.split_digest,
+    )
+
+
+def held_fold(fold: SubmissionFold) -> models.QuerySet[SubmissionFold]:
+    """Return the fold's row as a query that is empty once the claim is lost."""
+    return SubmissionFold.objects.filter(pk=fold.pk, attempt=fold.attempt, phase=Phase.RUNNING)
 
 
 def has_begun(*, fold: SubmissionFold) -> bool:
@@ -52,7 +73,6 @@ def end_attempt(*, fold: SubmissionFold, outcome: str, usage: dict[str, Any] | N
 def refuse_write(*, fold: SubmissionFold, usage: dict[str, Any] | None = None) -> None:
     """Count a write that came when the fold was no longer this attempt's, and what it had used."""
     logger.warning("fold %s attempt %s: a late write was refused", fold.pk, fold.attempt)
-    end_attempt(fold=fold, outcome="overtaken")
     changes = {} if usage is None else {"usage": usage}
     rows = FoldAttempt.objects.filter(fold_id=fold.pk, number=fold.attempt)
     rows.update(refused=F("refused") + 1, **changes)

@@ -9,6 +9,7 @@ database's.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,13 @@ from django.db.models.functions import Now
 
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import Head, count_claimable, find_head, lock_claims
-from runapp.services.attempts import end_attempt, has_begun, has_ended, refuse_write
+from runapp.services.attempts import (
+    end_attempt,
+    has_begun,
+    has_ended,
+    held_fold,
+    refuse_write,
+)
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.shares import charge, settle
@@ -38,8 +45,15 @@ _CLAIM_TRIES = 100
 MOST_FALSE_STARTS = 30
 
 
-def claim_fold(*, worker: str) -> SubmissionFold | None:
+def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold | None:
     """Take the fold that is next (`queue.py`), and charge its account for it.
+
+    Parameters
+    ----------
+    worker : str
+        The name of the slot.
+    but_for : collection of int, optional
+        Datasets whose folds are passed over.
 
     Returns
     -------
@@ -49,7 +63,7 @@ def claim_fold(*, worker: str) -> SubmissionFold | None:
     for _ in range(_CLAIM_TRIES):
         with publishing():
             lock_claims()
-            head = find_head()
+            head = find_head(but_for=but_for)
             if head is None:
                 return None
             is_taken = _take(head, worker)
@@ -81,10 +95,14 @@ def _take(head: Head, worker: str) -> bool:
     return bool(taken)
 
 
-def claim_split(*, worker: str) -> RawData | None:
-    """Take the dataset that has waited longest for its split, if any."""
+def claim_split(*, worker: str, but_for: Collection[int] = ()) -> RawData | None:
+    """Take the dataset that has waited longest for its split, if any, but for some."""
     waiting = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)
-    head = waiting.order_by("split_queued_at", "pk").values_list("pk", flat=True)
+    head = (
+        waiting.exclude(pk__in=but_for)
+        .order_by("split_queued_at", "pk")
+        .values_list("pk", flat=True)
+    )
     for _ in range(_CLAIM_TRIES):
         pk = head.first()
         if pk is None:
@@ -99,11 +117,6 @@ def claim_split(*, worker: str) -> RawData | None:
             if claimed:
                 return RawData.objects.get(pk=pk)
     return None
-
-
-def held_fold(fold: SubmissionFold) -> models.QuerySet[SubmissionFold]:
-    """Return the fold's row as a query that is empty once the claim is lost."""
-    return SubmissionFold.objects.filter(pk=fold.pk, attempt=fold.attempt, phase=Phase.RUNNING)
 
 
 def held_split(raw_data: RawData) -> models.QuerySet[RawData]:
@@ -126,7 +139,13 @@ def renew_split(raw_data: RawData) -> bool:
 
 
 def return_fold(
-    fold: SubmissionFold, *, reason: str, is_spent: bool, error_code: str, is_lost: bool = False
+    fold: SubmissionFold,
+    *,
+    reason: str,
+    is_spent: bool,
+    error_code: str,
+    is_lost: bool = False,
+    usage: dict[str, Any] | None = None,
 ) -> None:
     """Give a fold back; after too many spent attempts it ends in error.
 
@@ -142,6 +161,8 @@ def return_fold(
         How the fold ends when the attempts are used up.
     is_lost : bool, optional
         True when its worker is silent and another gives it back: only if the lease is still over.
+    usage : dict or None, optional
+        What the attempt has used, where that is known.
     """
     held = held_fold(fold)
     if is_lost:
@@ -165,13 +186,13 @@ def return_fold(
         else:
             moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
-            end_attempt(fold=fold, outcome=outcome)
+            end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
-        # Taken from this attempt before; perhaps before it had begun, then nobody has ended it.
-        refuse_write(fold=fold)
+        # Taken from this attempt before.
+        refuse_write(fold=fold, usage=usage)
 
 
 def _read_age(fold: SubmissionFold) -> float:
@@ -243,18 +264,29 @@ def reap_expired() -> int:
 
 def return_all(*, worker: str) -> int:
     """Give back, unspent, what the slots of a worker that leaves still hold."""
-    left = SubmissionFold.objects.filter(phase=Phase.RUNNING, worker__startswith=f"{worker}/")
-    folds = list(left)
+    held_folds, held_splits = _list_held(worker)
+    folds, splits = list(held_folds), list(held_splits)
     for fold in folds:
         return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
-    splits = list(
-        RawData.objects.filter(
-            split_phase=RawData.SplitPhase.RUNNING, split_worker__startswith=f"{worker}/"
-        )
-    )
     for raw_data in splits:
         return_split(raw_data, reason=WORKER_LEFT, is_failure=False, error_code="worker_lost")
     return len(folds) + len(splits)
+
+
+def list_holders(*, pool: str) -> list[str]:
+    """Return the slots of a worker that hold a fold or a split, by name."""
+    folds, splits = _list_held(pool)
+    return [*folds.values_list("worker", flat=True), *splits.values_list("split_worker", flat=True)]
+
+
+def _list_held(pool: str) -> tuple[models.QuerySet[SubmissionFold], models.QuerySet[RawData]]:
+    """Return the folds and the splits that the slots of a worker hold."""
+    return (
+        SubmissionFold.objects.filter(phase=Phase.RUNNING, worker__startswith=f"{pool}/"),
+        RawData.objects.filter(
+            split_phase=RawData.SplitPhase.RUNNING, split_worker__startswith=f"{pool}/"
+        ),
+    )
 
 
 def count_work(*, most: int) -> int:

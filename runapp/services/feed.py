@@ -8,6 +8,10 @@ is waited for.
 
 A row that was touched and not numbered yet has no number. Others never see it so, and the rows of
 this transaction are found by just that.
+
+PostgreSQL checks the foreign keys of a row that one transaction changes twice, and Django has it do
+so at the commit: after the clock, the keys of the dataset and the submission are asked for. So who
+locks these rows, and then waits for folds or for the clock, leaves their keys free (`no_key`).
 """
 
 from __future__ import annotations

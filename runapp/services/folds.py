@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runapp import dispatch, wire
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
+from runapp.queue import lock_claims
 from runapp.services.feed import note, publishing, touch
 from runapp.services.moves import (
     NEVER_TRIED,
@@ -190,7 +191,9 @@ def _write(
             force=force,
         )
         if has_new_code:
-            # Siblings that wait will read the new code; those that run must start again.
+            # Siblings that wait will read the new code; those that run must start again, and none
+            # be claimed before the commit.
+            lock_claims()
             requeue_running(SubmissionFold.objects.filter(submission=saved))
         fold = _save_fold(owner, posted, saved, force)
         if state == RawData.State.ERROR:

@@ -107,5 +107,5 @@ class ThreadedHeartbeat(Heartbeat):
         while not (self._is_over.wait(ASK_SECONDS) or self._was_lost.is_set()):
             if not self._ask():
                 self._was_lost.set()
-            # Pooled connections go back between two beats: a slot needs one, not two.
+            # Made anew for each beat: between two of them a slot holds one connection, not two.
             connections.close_all()

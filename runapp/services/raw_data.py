@@ -14,6 +14,7 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
+from runapp.queue import lock_claims
 from runapp.services.feed import note, note_removal, publishing, touch
 from runapp.services.moves import order_locks, requeue_running
 from runapp.storage import Kind
@@ -174,12 +175,16 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
             split_queued_at=Now(),
             split_lease_expires_at=None,
         )
+        # Or a claim between the look at what runs and the commit would go on with the old parts.
+        lock_claims()
         requeue_running(folds)
         return dispatch.ring()
 
 
 def _lock(raw_data: RawData) -> RawData:
-    locked: RawData | None = RawData.objects.select_for_update().filter(pk=raw_data.pk).first()
+    # Not its key, for which a fold's worker asks when it commits (`feed.py`).
+    rows = RawData.objects.select_for_update(no_key=True).filter(pk=raw_data.pk)
+    locked: RawData | None = rows.first()
     if locked is None:
         raise NotFound("This dataset has just been deleted.")
     return locked

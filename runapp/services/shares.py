@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Greatest, Now
 
 from runapp.models import FairShare, SubmissionFold
@@ -30,7 +30,12 @@ def charge(*, owner_id: int, seconds: float) -> None:
 
     In the transaction of a claim, which is one at a time: nobody else makes the row meanwhile.
     """
-    if not FairShare.objects.filter(owner_id=owner_id).update(seconds=F("seconds") + seconds):
+    # What is negligible is not decayed, so the moment up to which it was is a long time ago.
+    is_negligible = When(seconds__lte=_NEGLIGIBLE_SECONDS, then=Now())
+    charged = FairShare.objects.filter(owner_id=owner_id).update(
+        seconds=F("seconds") + seconds, counted_at=Case(is_negligible, default=F("counted_at"))
+    )
+    if not charged:
         FairShare.objects.create(
             owner_id=owner_id,
             seconds=seconds,

@@ -95,7 +95,7 @@ def save_submission(
         created = _create(owner, databoard_s_id, raw_data, tree)
         if created is not None:
             return created, False
-    submission = Submission.objects.select_for_update().filter(**key).first()
+    submission = Submission.objects.select_for_update(no_key=True).filter(**key).first()
     if submission is None or submission.raw_data_id != raw_data.pk:
         raise Conflict(f"Submission {databoard_s_id} changed meanwhile; post again.")
     if tree is None or tree.digest == submission.hash_files:

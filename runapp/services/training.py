@@ -30,8 +30,14 @@ from runapp.runner.contract import (
     Usage,
 )
 from runapp.runner.supervisor import Supervisor
-from runapp.services.attempts import begin_attempt, end_attempt, has_ended, refuse_write
-from runapp.services.claims import WORKER_LEFT, held_fold, renew_fold, return_fold
+from runapp.services.attempts import (
+    begin_attempt,
+    has_ended,
+    held_fold,
+    record_attempt,
+    refuse_write,
+)
+from runapp.services.claims import WORKER_LEFT, renew_fold, return_fold
 from runapp.services.feed import publishing, touch
 from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
 from runapp.services.heartbeat import Heartbeat
@@ -238,8 +244,9 @@ def _record(
     heart: Heartbeat,
     pulse: Pulse,
 ) -> None:
+    usage = asdict(result.usage)
     if result.outcome is Outcome.STOPPED and heart.has_left:
-        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost")
+        return_fold(fold, reason=WORKER_LEFT, is_spent=False, error_code="worker_lost", usage=usage)
     elif result.outcome is Outcome.STOPPED:
         _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
@@ -249,6 +256,7 @@ def _record(
             reason=f"Our fault: {result.sentence}.",
             is_spent=result.outcome is not Outcome.NOT_STARTED,
             error_code=name_our_fault(result.outcome),
+            usage=usage,
         )
     elif result.outcome is Outcome.TESTED:
         _record_success(fold, raw_data, result, made, heart, pulse)
@@ -311,11 +319,7 @@ def _record_error(
 
 
 def _close(fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, outcome: str) -> None:
-    usage = asdict(result.usage)
-    if not end_attempt(fold=fold, outcome=outcome, usage=usage):
-        # The database was away when it began, or it was refused before it could begin.
-        begin_attempt(fold=fold)
-        end_attempt(fold=fold, outcome=outcome, usage=usage)
+    record_attempt(fold=fold, outcome=outcome, usage=asdict(result.usage))
     settle(fold=fold, used_seconds=heart.seconds, is_typical=True)
 
 
@@ -335,10 +339,14 @@ def _tell(
 def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> None:
     """Keep the usage of an attempt that was cancelled, restarted or overtaken."""
     rows = SubmissionFold.objects.filter(pk=fold.pk)
-    # What a cancelled run has printed and used is still its owner's to see.
+    # What a cancelled run has printed and used is still its owner's to see; of one that was
+    # restarted, and then cancelled while it waited, no worker is named any more.
+    cancelled = rows.filter(
+        attempt=fold.attempt, worker=fold.worker, phase=Phase.DONE, error_code="cancelled"
+    )
     with publishing():
         touch(
-            rows.filter(attempt=fold.attempt, phase=Phase.DONE, error_code="cancelled"),
+            cancelled,
             log_messages=write_log(replace(result, sentence=CANCELLED)),
             **_show_usage(result.usage),
         )

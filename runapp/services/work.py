@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -11,17 +12,50 @@ from runapp.services.heartbeat import Heartbeat
 from runapp.services.splits import run_split
 from runapp.services.training import run_fold
 
+# How long a dataset that hindered a slot is passed over while there is other work.
+DETOUR_SECONDS = 15.0
+
 
 class Step(Enum):
     """What came of one step.
 
     `HINDERED` is a runner that could not begin or a storage that is away: the work waits again,
-    and the slot should leave it alone for a while.
+    and the slot should pause, and then leave that dataset alone for a while.
     """
 
     WORKED = auto()
     IDLE = auto()
     HINDERED = auto()
+
+
+class Detours:
+    """The datasets that a slot passes over, as they have hindered it.
+
+    One is tried again when nothing else can be done, or else after some seconds and some other
+    work. So whatever hinders those that are next, what waits behind them goes on.
+    """
+
+    def __init__(self) -> None:
+        self._hindered_at: dict[int, float] = {}
+
+    def list_datasets(self) -> list[int]:
+        """Return the keys of the datasets."""
+        return list(self._hindered_at)
+
+    def note(self, *, raw_data_id: int, step: Step) -> None:
+        """Count what came of work for a dataset."""
+        now = time.monotonic()
+        if step is Step.HINDERED:
+            self._hindered_at[raw_data_id] = now
+        else:
+            moments = self._hindered_at.items()
+            self._hindered_at = {pk: at for pk, at in moments if now - at < DETOUR_SECONDS}
+
+    def end(self) -> bool:
+        """Pass over none any more; tell whether any was."""
+        were_any = bool(self._hindered_at)
+        self._hindered_at.clear()
+        return were_any
 
 
 def run_next(
@@ -30,6 +64,7 @@ def run_next(
     supervisor: Supervisor,
     is_leaving: Callable[[], bool],
     heartbeat: type[Heartbeat] = Heartbeat,
+    detours: Detours | None = None,
 ) -> Step:
     """Claim and run a split or, when none waits, a fold.
 
@@ -43,9 +78,13 @@ def run_next(
         True when the worker shuts down and its grace has passed.
     heartbeat : type, optional
         What renews the lease.
+    detours : Detours, optional
+        The slot's own; none are made without.
     """
+    detours = detours or Detours()
+    but_for = detours.list_datasets()
     # Splits first: they are few, and folds wait for them.
-    raw_data = claim_split(worker=worker)
+    raw_data = claim_split(worker=worker, but_for=but_for)
     if raw_data is not None:
         could_begin = run_split(
             raw_data=raw_data,
@@ -53,11 +92,15 @@ def run_next(
             is_leaving=is_leaving,
             heartbeat=heartbeat,
         )
-        return Step.WORKED if could_begin else Step.HINDERED
-    fold = claim_fold(worker=worker)
-    if fold is None:
-        return Step.IDLE
-    could_begin = run_fold(
-        fold=fold, supervisor=supervisor, is_leaving=is_leaving, heartbeat=heartbeat
-    )
-    return Step.WORKED if could_begin else Step.HINDERED
+        raw_data_id = raw_data.pk
+    else:
+        fold = claim_fold(worker=worker, but_for=but_for)
+        if fold is None:
+            return Step.IDLE
+        could_begin = run_fold(
+            fold=fold, supervisor=supervisor, is_leaving=is_leaving, heartbeat=heartbeat
+        )
+        raw_data_id = fold.raw_data_id
+    step = Step.WORKED if could_begin else Step.HINDERED
+    detours.note(raw_data_id=raw_data_id, step=step)
+    return step

@@ -32,8 +32,8 @@ from tests.functional.service import (
 )
 
 GRACE_SECONDS = 2
-# From SIGTERM to SIGKILL; beyond the grace.
-PATIENCE_SECONDS = 20.0
+# Beyond the grace, from SIGTERM to SIGKILL.
+PATIENCE_SECONDS = 18.0
 
 
 @dataclass
@@ -167,7 +167,12 @@ def main(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     name, *command = arguments
     part = Part(name, tuple(command), dict(os.environ))
-    supervise(parts=[part], folder=PROJECT, grace_seconds=PATIENCE_SECONDS)
+    supervise(
+        parts=[part],
+        folder=PROJECT,
+        grace_seconds=GRACE_SECONDS,
+        margin_seconds=PATIENCE_SECONDS,
+    )
 
 
 if __name__ == "__main__":

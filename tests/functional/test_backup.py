@@ -33,6 +33,7 @@ from tests.functional.instances import Postgres, private_postgres
 from tests.functional.service import PROJECT, Service, serving
 from tests.unit.test_documentation import list_code_blocks
 
+ACCOUNT = "clerk"
 PAGE = PROJECT / "docs" / "deployment.md"
 ENVIRONMENT = {
     "DATARUN_LEASE_SECONDS": "4",
@@ -106,6 +107,9 @@ class Posted:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     with private_postgres() as running:
+        # As the page has it: not the superuser, and without the right to make databases.
+        running.execute(f"create role {ACCOUNT} login")
+        running.execute(f"alter database datarun owner to {ACCOUNT}")
         yield running
 
 
@@ -240,10 +244,12 @@ def make_site(folder: Path, *, backup: Path, server: Postgres | None, name: str)
     """Return a place to serve from: on SQLite, or in a database of that name on a server."""
     folder.mkdir(exist_ok=True)
     settings, path = dict(ENVIRONMENT), os.environ["PATH"]
+    words: dict[str, str] = {}
     if server is not None:
-        settings["DATABASE_URL"] = server.url.replace("/datarun", f"/{name}")
+        settings["DATABASE_URL"] = make_url(server, name)
         path = f"{server.programs}:{path}"
-    words = {
+        words = {"DATABASE": name, "ACCOUNT": ACCOUNT, "SUPERUSER_URL": server.url}
+    words |= {
         "PATH": path,
         "BACKUP": str(backup),
         "DATARUN_HOME": str(folder / "home"),
@@ -251,6 +257,11 @@ def make_site(folder: Path, *, backup: Path, server: Postgres | None, name: str)
         **settings,
     }
     return Site(folder=folder, settings=settings, words=words)
+
+
+def make_url(server: Postgres, name: str) -> str:
+    """Return the address of a database for datarun's own account, with an option of libpq."""
+    return f"postgres://{ACCOUNT}@127.0.0.1:{server.port}/{name}?sslmode=prefer"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
@@ -295,7 +306,7 @@ def test_restored_service_ends_what_its_backup_found_unfinished(sites: tuple[Sit
 @pytest.mark.service
 def test_embedded_service_is_moved_to_postgresql(server: Postgres, tmp_path: Path) -> None:
     folder = tmp_path / "moved"
-    server.execute("create database moved", database="postgres")
+    server.execute(f"create database moved owner {ACCOUNT}", database="postgres")
     embedded = make_site(folder, backup=tmp_path, server=None, name="")
     moved = make_site(folder, backup=tmp_path, server=server, name="moved")
     with serving(embedded.folder, embedded.settings) as service:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,7 +19,7 @@ from test_files import local, post_api
 from test_files.examples import IRIS, RANDOM_STATE
 from tests.functional.account import Account, Row, assert_same_bits, check
 from tests.functional.conftest import Serve
-from tests.functional.service import Service, list_slots, wait_until
+from tests.functional.service import Service, list_slots, serving, wait_until
 
 ENVIRONMENT = {"DATARUN_LEASE_SECONDS": "4", "DATARUN_HEARTBEAT_SECONDS": "1"}
 TRAIN_IS = range(60)
@@ -143,10 +145,24 @@ def list_outcomes(service: Service, account: Account, fold_id: int) -> list[str]
         " join auth_user u on u.id = f.owner_id"
         " where u.username = ? and f.databoard_sf_id = ? order by a.number"
     )
+    return [outcome for (outcome,) in ask_database(service, query, account, fold_id)]
+
+
+def read_progress(service: Service, account: Account, fold_id: int) -> tuple[str, int]:
+    """Return the phase of a fold and how many attempts it has lost, from the database itself."""
+    query = (
+        "select f.phase, f.failures from runapp_submissionfold f"
+        " join auth_user u on u.id = f.owner_id"
+        " where u.username = ? and f.databoard_sf_id = ?"
+    )
+    [(phase, n_failures)] = ask_database(service, query, account, fold_id)
+    return phase, n_failures
+
+
+def ask_database(service: Service, query: str, account: Account, fold_id: int) -> list[Any]:
     address = f"file:{service.home / 'datarun.sqlite3'}?mode=ro"
     with closing(sqlite3.connect(address, uri=True)) as connection:
-        rows = connection.execute(query, (account.username, fold_id)).fetchall()
-    return [outcome for (outcome,) in rows]
+        return connection.execute(query, (account.username, fold_id)).fetchall()
 
 
 def assert_each_tested_once(service: Service, account: Account, fold_ids: list[int]) -> None:
@@ -408,3 +424,26 @@ def test_split_of_a_killed_worker_is_made_by_the_next(
 
     row: Row = account.wait_for_split(raw_data_id)
     assert (row["n_train"], row["classes"]) == (3, [0, 1])
+
+
+def test_second_signal_gives_running_folds_back_unspent(tmp_path: Path) -> None:
+    grace = {"DATARUN_SHUTDOWN_GRACE_SECONDS": "600"}
+    with serving(tmp_path, {**ENVIRONMENT, **grace}) as service:
+        account = service.make_account("second-signal")
+        raw_data_id = account.post_example(IRIS)
+        account.wait_for_split(raw_data_id)
+        code = make_code(seconds=ENDLESS)
+        fold_id = account.post_code(raw_data_id, code, train_is=TRAIN_IS)
+        account.wait_until_running(fold_id)
+        wait_for_runs(service)
+
+        service.process.terminate()
+        stopped_at = time.monotonic()
+        wait_until(lambda: time.monotonic() - stopped_at > 1.5, what="it is a wish of its own")
+        service.process.terminate()
+
+        # Well before the parts would be killed, and so the fold be lost, or the grace be over.
+        assert service.process.wait(10) == 0
+        assert "is killed" not in service.log
+        assert list_outcomes(service, account, fold_id) == ["returned"]
+        assert read_progress(service, account, fold_id) == ("waiting", 0)

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 import pytest
 from django.db import connection, transaction
 
-from runapp.models import FairShare, RawData, SubmissionFold
-from runapp.services.attempts import begin_attempt, end_attempt
+from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold
+from runapp.services.attempts import begin_attempt, end_attempt, held_fold
 from runapp.services.claims import claim_fold, renew_fold
+from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.raw_data import delete_raw_data
-from tests.factories import make_account, make_fold, make_ready_dataset
+from runapp.services.moves import move
+from runapp.services.raw_data import delete_raw_data, request_split
+from runapp.transitions import Phase, State
+from tests.factories import CLASSIFIER, make_account, make_fold, make_ready_dataset, pack
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,12 +35,27 @@ def hints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def claim_during(change: Callable[[], object]) -> SubmissionFold | None:
     """Return what is claimed by one who looks while a change is done but not committed."""
+    return do_during(change, lambda: claim_fold(worker="worker-1"))
+
+
+def do_during(change: Callable[[], object], action: Callable[[], Answer]) -> Answer:
+    """Return what comes of an action that begins while a change is done but not committed."""
     with ThreadPoolExecutor(1) as pool:
-        with transaction.atomic():
+        with publishing():
             change()
-            claim = pool.submit(do_in_thread, lambda: claim_fold(worker="worker-1"))
-            wait_until_held_up(claim)
-        return claim.result(DEADLINE_SECONDS)
+            doing = pool.submit(do_in_thread, action)
+            wait_until_held_up(doing)
+        return doing.result(DEADLINE_SECONDS)
+
+
+def force_split(raw_data: RawData) -> None:
+    request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=True)
+
+
+def force_new_code(raw_data: RawData) -> None:
+    files = {"classifier.py": pack(CLASSIFIER + b"# another\n")}
+    force = "submission, submission_fold"
+    make_fold(raw_data.owner, raw_data, databoard_sf_id=12, files=files, force=force)
 
 
 def do_in_thread(action: Callable[[], Answer]) -> Answer:
@@ -47,14 +65,14 @@ def do_in_thread(action: Callable[[], Answer]) -> Answer:
         connection.close()
 
 
-def wait_until_held_up(claim: Future[Any]) -> None:
+def wait_until_held_up(doing: Future[Any]) -> None:
     """Wait until it has ended or waits for a lock; SQLite tells nobody of its waiting."""
     if connection.vendor != "postgresql":
         return
     # pg_locks is read anew each time, unlike the statistics within one transaction.
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not claim.done():
+    while not doing.done():
         with connection.cursor() as cursor:
             cursor.execute(query)
             if cursor.fetchone()[0]:
@@ -98,6 +116,41 @@ def test_change_of_priority_under_way_keeps_nobody_from_a_claim() -> None:
     assert (claimed.pk, claimed.priority, claimed.attempt) == (fold.pk, "H", 1)
 
 
+def test_forced_split_under_way_leaves_no_claim_on_the_old_split() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    fold = make_fold(account, raw_data)
+
+    claimed = claim_during(lambda: force_split(raw_data))
+
+    assert claimed is None
+    fold.refresh_from_db()
+    assert (fold.phase, fold.attempt) == ("waiting", 0)
+
+
+def test_new_code_under_way_leaves_no_claim_on_the_old_code() -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    fold = make_fold(account, raw_data)
+
+    claimed = claim_during(lambda: force_new_code(raw_data))
+
+    assert claimed is not None
+    assert claimed.pk == fold.pk
+    assert claimed.submission.hash_files == Submission.objects.get().hash_files
+
+
+def test_code_that_begins_during_a_cancel_opens_no_attempt() -> None:
+    account = make_account()
+    make_fold(account, make_ready_dataset(account))
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+
+    do_during(lambda: cancel_fold(fold=fold), lambda: begin_attempt(fold=fold))
+
+    assert not FoldAttempt.objects.exists()
+
+
 def test_deletion_waits_for_a_worker_that_records() -> None:
     account = make_account()
     raw_data = make_ready_dataset(account)
@@ -117,3 +170,28 @@ def test_deletion_waits_for_a_worker_that_records() -> None:
 
     assert has_ended
     assert not RawData.objects.filter(pk=raw_data.pk).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda raw_data: delete_raw_data(raw_data=raw_data), force_split, force_new_code],
+    ids=["deletion", "split", "code"],
+)
+def test_worker_that_records_can_commit_while_it_is_waited_for(
+    change: Callable[[RawData], object],
+) -> None:
+    account = make_account()
+    raw_data = make_ready_dataset(account)
+    make_fold(account, raw_data)
+    fold = claim_fold(worker="worker-1")
+    assert fold is not None
+
+    with ThreadPoolExecutor(1) as pool:
+        with publishing():
+            moved = move(held_fold(fold), phase=Phase.RUNNING, state=State.TRAINED)
+            changing = pool.submit(do_in_thread, lambda: change(raw_data))
+            wait_until_held_up(changing)
+        changing.result(DEADLINE_SECONDS)
+
+    assert moved
+    assert not SubmissionFold.objects.filter(phase=Phase.RUNNING).exists()

@@ -25,6 +25,7 @@ from runapp.runner.levels import Level
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from runapp.services import fitness
 from runapp.services.raw_data import request_split
+from runapp.services.work import Detours
 from runapp.services.workers import beat
 from runapp.transitions import Phase
 from tests.doubles import InstantSupervisor, ProbedSupervisor
@@ -55,6 +56,7 @@ def worker_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("_self_test", None),
         ("_beaten_at", 0.0),
         ("_hindrance", Absence()),
+        ("_detours", Detours()),
         ("_stopping", threading.Event()),
         # A test's connection holds its transaction.
         ("connections", SimpleNamespace(close_all=lambda: None)),

@@ -9,6 +9,7 @@ import pytest
 from runapp.models import FoldAttempt, Predictions, Submission, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.services.claims import claim_fold
+from runapp.services.folds import cancel_fold
 from runapp.transitions import Phase
 from tests.factories import (
     Outcome,
@@ -130,6 +131,22 @@ def test_forced_fold_that_runs_is_restarted() -> None:
     assert (fold.state, fold.attempt) == ("TESTED", 2)
     outcomes = FoldAttempt.objects.order_by("number").values_list("outcome", flat=True)
     assert list(outcomes) == ["restarted", "tested"]
+
+
+def test_late_report_of_a_restarted_run_tells_nothing_of_a_fold_cancelled_since() -> None:
+    account = make_account()
+    client = make_client(account)
+    fold = make_fold(account, make_ready_dataset(account))
+
+    def force_and_cancel(kind: FrameKind) -> None:
+        post_fold(client, force="submission_fold")
+        cancel_fold(fold=fold)
+
+    work(at_stage=force_and_cancel)
+
+    fold.refresh_from_db()
+    assert (fold.phase, fold.error_code) == ("done", "cancelled")
+    assert (fold.log_messages, fold.train_time) == ("Cancelled on request.", None)
 
 
 def test_force_cannot_move_a_fold_to_another_submission() -> None:

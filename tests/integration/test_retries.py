@@ -9,7 +9,9 @@ from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
 from runapp.services.claims import claim_fold, return_fold
 from runapp.services.folds import cancel_fold
+from runapp.services.training import run_fold
 from runapp.transitions import Phase
+from tests.doubles import USAGE, InstantSupervisor
 from tests.factories import make_account, make_fold, make_ready_dataset, work
 
 pytestmark = pytest.mark.django_db
@@ -46,16 +48,42 @@ def test_fold_that_fails_by_our_fault_is_tried_three_times(
     assert len(supervisor.jobs) == 3
     assert (fold.state, fold.error_code) == ("ERROR", error_code)
     assert fold.log_messages.endswith("Tried 3 times.")
+    usages = FoldAttempt.objects.values_list("usage", flat=True)
+    assert [usage["train_seconds"] for usage in usages] == [USAGE.train_seconds] * 3
 
 
-def test_return_of_a_fold_that_was_taken_before_it_began_is_counted(fold: SubmissionFold) -> None:
+def test_fold_that_a_leaving_worker_gives_back_keeps_what_it_has_used(
+    fold: SubmissionFold,
+) -> None:
+    claimed = claim_fold(worker="worker-1")
+    assert claimed is not None
+
+    run_fold(fold=claimed, supervisor=InstantSupervisor(), is_leaving=lambda: True)  # type: ignore[arg-type]
+
+    attempt = FoldAttempt.objects.get()
+    assert (attempt.outcome, attempt.usage["train_seconds"]) == ("returned", USAGE.train_seconds)
+
+
+def test_code_that_begins_when_its_claim_is_lost_opens_no_attempt(fold: SubmissionFold) -> None:
     claimed = claim_fold(worker="worker-1")
     assert claimed is not None
     cancel_fold(fold=fold)
+
     begin_attempt(fold=claimed)
+    return_fold(claimed, reason="Left.", is_spent=False, error_code="worker_lost")
+
+    assert not FoldAttempt.objects.exists()
+    fold.refresh_from_db()
+    assert fold.error_code == "cancelled"
+
+
+def test_return_of_a_fold_that_was_taken_after_it_began_is_counted(fold: SubmissionFold) -> None:
+    claimed = claim_fold(worker="worker-1")
+    assert claimed is not None
+    begin_attempt(fold=claimed)
+    cancel_fold(fold=fold)
 
     return_fold(claimed, reason="Left.", is_spent=False, error_code="worker_lost")
 
     attempt = FoldAttempt.objects.get()
-    assert (attempt.outcome, attempt.refused) == ("overtaken", 1)
-    assert attempt.ended_at is not None
+    assert (attempt.outcome, attempt.refused) == ("cancelled", 1)

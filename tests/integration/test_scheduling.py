@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from runapp.models import FairShare, SubmissionFold, Worker
 from runapp.position import Line, count_ahead
@@ -165,6 +167,32 @@ def test_charge_that_has_decayed_is_taken_back_as_what_is_left_of_it() -> None:
     assert FairShare.objects.get(owner=ada).seconds == pytest.approx(500, rel=0.01)
 
 
+def test_first_charge_after_a_night_is_not_decayed_by_the_night() -> None:
+    ada = make_account("ada")
+    night = timedelta(hours=8)
+    FairShare.objects.create(
+        owner=ada, seconds=0.0005, expected_seconds=60, counted_at=Now() - night
+    )
+    make_fold(ada, make_ready_dataset(ada))
+
+    claim_fold(worker="worker-1")
+    decay_shares()
+
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(60, rel=0.01)
+
+
+def test_charge_is_decayed_with_what_was_used_before() -> None:
+    ada = make_account("ada")
+    hour = timedelta(seconds=HALF_LIFE_SECONDS)
+    FairShare.objects.create(owner=ada, seconds=40, expected_seconds=60, counted_at=Now() - hour)
+    make_fold(ada, make_ready_dataset(ada))
+
+    claim_fold(worker="worker-1")
+    decay_shares()
+
+    assert FairShare.objects.get(owner=ada).seconds == pytest.approx(50, rel=0.01)
+
+
 def test_admin_changes_nothing_of_a_share_but_its_cap(admin_client: Any) -> None:
     ada = make_account("ada")
     share = FairShare.objects.create(owner=ada, seconds=7, expected_seconds=1, counted_at=Now())
@@ -209,6 +237,17 @@ def test_account_that_may_run_nothing_is_told_so() -> None:
     assert claim_all() == []
     assert shown["waiting_because"] == "account_cap"
     assert shown["estimated_start"] is None
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="is about PostgreSQL's plans")
+def test_count_of_what_may_be_claimed_probes_indexes_as_a_claim_does() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        count_claimable(most=1)
+
+    words = [query["sql"] for query in queries]
+    [probing] = [number for number, text in enumerate(words) if "enable_seqscan = off" in text]
+    [asking] = [number for number, text in enumerate(words) if "RECURSIVE" in text]
+    assert probing < asking
 
 
 def test_paused_dataset_keeps_its_folds_until_it_is_resumed() -> None:

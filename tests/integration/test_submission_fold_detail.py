@@ -9,7 +9,8 @@ import pytest
 from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.services import folds
-from runapp.services.claims import claim_fold, held_fold
+from runapp.services.attempts import held_fold
+from runapp.services.claims import claim_fold
 from tests.factories import (
     Outcome,
     finish_fold,

@@ -9,14 +9,17 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
+from datarun.processes import Part
+from runapp.checks import list_local_parts
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
-from runapp.selectors import LIVE_SECONDS
+from runapp.selectors import get_live_seconds
 from runapp.services.workers import beat
 from tests.factories import make_account, make_fold, make_ready_dataset, make_self_test
 
@@ -75,6 +78,54 @@ def test_worker_beside_those_of_another_machine_needs_what_they_have(
     assert started == []
 
 
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Keep which parts would be served, which would not end."""
+    names: list[list[str]] = []
+
+    def supervise(*, parts: list[Part], **_: Any) -> None:
+        names.append([part.name for part in parts])
+
+    monkeypatch.setattr("runapp.management.commands.serve.supervise", supervise)
+    monkeypatch.setattr("django.conf.settings.PORT", 0)
+    return names
+
+
+def test_serve_beside_workers_of_another_machine_needs_what_they_have(
+    served: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(name="far", slots=1)
+    Worker.objects.update(host="far.example.org")
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+
+    with pytest.raises(CommandError, match=r"far\.example\.org.*CELERY_BROKER_URL"):
+        call_command("serve")
+
+    assert served == []
+
+
+@pytest.mark.sqlite
+def test_serve_of_a_home_that_holds_the_database_is_kept_from_nothing(
+    served: list[list[str]],
+) -> None:
+    beat(name="far", slots=1)
+    Worker.objects.update(host="the-name-before")
+
+    call_command("serve")
+
+    assert served == [["web", "worker"]]
+
+
+@pytest.mark.parametrize(("remote", "is_told"), [(None, True), (object(), False)])
+def test_folder_in_the_home_is_local_unless_it_is_the_cache_of_a_remote_storage(
+    remote: object, is_told: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.conf.settings.STORAGE_ROOT", settings.DATARUN_HOME / "cache")
+    monkeypatch.setattr("django.conf.settings.STORAGE_REMOTE", remote)
+
+    assert any("DATARUN_STORAGE_URL" in part for part in list_local_parts()) is is_told
+
+
 @pytest.mark.parametrize(
     ("name", "value", "found"),
     [
@@ -112,7 +163,7 @@ def test_workers_are_listed_with_what_they_run() -> None:
     beat(name="near@host", slots=2, self_test=make_self_test())
     beat(name="gone@host", slots=1)
     Worker.objects.filter(name="gone@host").update(
-        seen_at=F("seen_at") - timedelta(seconds=LIVE_SECONDS + 1)
+        seen_at=F("seen_at") - timedelta(seconds=get_live_seconds() + 1)
     )
     SubmissionFold.objects.update(
         phase="running", worker="near@host/77", started_at=Now() - timedelta(seconds=30)
@@ -129,6 +180,16 @@ def test_workers_are_listed_with_what_they_run() -> None:
     assert (near["is_live"], near["busy"], near["missing"]) == (True, 1, [])
     assert 30 <= near["jobs"][0]["seconds"] < 60
     assert (gone["is_live"], gone["busy"], gone["missing"]) == (False, 0, None)
+
+
+def test_worker_that_beats_seldom_is_not_lost_between_two_beats(settings: Any) -> None:
+    settings.HEARTBEAT_SECONDS = 30
+    beat(name="near@host", slots=1)
+    Worker.objects.update(seen_at=F("seen_at") - timedelta(seconds=80))
+
+    [entry] = json.loads(list_workers("--json"))
+
+    assert entry["is_live"]
 
 
 def test_lost_workers_alone_are_no_live_ones() -> None:

@@ -31,6 +31,10 @@ from tests.factories import (
 
 pytestmark = pytest.mark.django_db
 
+# A slot of this process, by a number that lives; and one that no process has.
+LIVE_SLOT = f"worker-1/{os.getpid()}/{os.getppid()}"
+DEAD_PID = 2**22 + 1
+
 
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -59,11 +63,42 @@ def test_worker_rings_for_its_idle_slots_and_not_for_all_that_waits(
     n_folds: int, n_rung: int, rung: list[str]
 ) -> None:
     post_many(n_folds + 1)
-    claim_fold(worker="worker-1/17")
+    claim_fold(worker=LIVE_SLOT)
 
     slots._ring(name="worker-1", slots=3)
 
     assert len(rung) == n_rung
+
+
+@pytest.mark.parametrize(
+    ("holder", "n_rung"),
+    [
+        (LIVE_SLOT, 2),
+        (f"worker-1/{os.getpid()}/{DEAD_PID}", 3),
+        (f"worker-1/{os.getppid()}/{os.getpid()}", 3),
+    ],
+    ids=["slot-at-work", "killed-slot", "worker-before"],
+)
+def test_what_the_killed_hold_keeps_no_slot_from_being_rung_for(
+    holder: str, n_rung: int, rung: list[str]
+) -> None:
+    post_many(9)
+    claim_fold(worker=holder)
+
+    slots._ring(name="worker-1", slots=3)
+
+    assert len(rung) == n_rung
+
+
+def test_slot_that_splits_is_not_rung_for(rung: list[str]) -> None:
+    raw_data = post_many(9)
+    unsplit = make_raw_data(raw_data.owner, name="unsplit")
+    request_split(raw_data=unsplit, held_out_test=0.5, random_state=1, force=False)
+    claim_split(worker=LIVE_SLOT)
+
+    slots._ring(name="worker-1", slots=3)
+
+    assert len(rung) == 2
 
 
 def test_worker_rings_for_a_split_too(rung: list[str]) -> None:
@@ -169,7 +204,7 @@ def test_second_farewell_ends_the_grace_only_if_it_comes_later(
     farewell = slots.Farewell()
 
     farewell.announce(grace_seconds=60)
-    now += 0.9
+    now += 0.4
     farewell.announce(grace_seconds=60)
     is_due_at_once = farewell.is_due()
     now += 0.2

@@ -22,11 +22,11 @@ ROOT = "/opt/datarun/"
 DJANGOS_COMMANDS = {"migrate"}
 
 
-def read_unit(path: Path) -> configparser.SectionProxy:
+def read_unit(path: Path, section: str = "Service") -> configparser.SectionProxy:
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(path)
-    return parser["Service"]
+    return parser[section]
 
 
 def list_unit_commands() -> list[list[str]]:
@@ -74,6 +74,13 @@ def test_commands_that_are_started_exist() -> None:
     assert programs == {".venv/bin/python", ".venv/bin/gunicorn", ".venv/bin/celery"}
     assert "worker" in managed
     assert managed <= own | DJANGOS_COMMANDS
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "prune"])
+def test_part_that_reads_blobs_waits_for_their_mount(name: str) -> None:
+    unit = read_unit(DEPLOY / f"datarun-{name}.service", "Unit")
+
+    assert unit["RequiresMountsFor"] == "/srv/datarun"
 
 
 def test_options_of_the_web_server_exist() -> None:

@@ -16,18 +16,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from datarun.processes import BackOff, describe_status
+from datarun.processes import SECOND_WISH_SECONDS, BackOff, describe_status
 
 DEADLINE_SECONDS = 10
 ROOT = Path(__file__).resolve().parents[2]
 
 SUPERVISOR = """
-import json, logging, os, sys
+import json, logging, os, signal, sys
 from pathlib import Path
 from datarun.processes import BackOff, Part, supervise
 
 logging.basicConfig(level="INFO", format="%(message)s")
 told = json.loads(sys.argv[1])
+# The tests' own may be ignored, as under nohup, and would be inherited so.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if told["has_nohup"] else signal.SIG_DFL)
 answers = iter(told["watch"])
 
 def watch():
@@ -39,6 +41,7 @@ supervise(
     parts=[Part(name, tuple(command), dict(os.environ)) for name, command in told["parts"].items()],
     folder=Path(told["folder"]),
     grace_seconds=told["grace_seconds"],
+    margin_seconds=told["margin_seconds"],
     watch=watch,
     back_off=BackOff(first_seconds=0.05, most_seconds=0.2),
 )
@@ -83,6 +86,11 @@ def wait_until(condition: Callable[[], bool], *, what: str = "") -> None:
         time.sleep(0.005)
 
 
+def wait_for_time(seconds: float) -> None:
+    moment = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > moment)
+
+
 def is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -104,13 +112,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start_service(
-        *, grace_seconds: float = DEADLINE_SECONDS, watch: object = (True,), **parts: list[str]
+        *,
+        grace_seconds: float = DEADLINE_SECONDS,
+        margin_seconds: float = 0,
+        watch: object = (True,),
+        has_nohup: bool = False,
+        **parts: list[str],
     ) -> Service:
         told = {
             "parts": parts,
             "folder": str(tmp_path),
             "grace_seconds": grace_seconds,
+            "margin_seconds": margin_seconds,
             "watch": watch,
+            "has_nohup": has_nohup,
         }
         with (tmp_path / "log").open("wb") as log:
             processes.append(
@@ -199,6 +214,20 @@ def test_signal_ends_every_part_and_the_status_is_0(
     assert "next try" not in service.log
 
 
+def test_supervisor_under_nohup_outlives_its_terminal(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "web"
+    service = start(has_nohup=True, web=python(WAIT, path=str(path)))
+    [pid] = wait_for_pids(path)
+
+    service.process.send_signal(signal.SIGHUP)
+    os.kill(pid, signal.SIGKILL)
+    wait_for_pids(path, 2)
+    service.process.terminate()
+
+    assert service.wait() == 0
+    assert service.log.count("stopping") == 1
+
+
 def test_parts_end_when_the_supervisor_is_killed(start: Start, tmp_path: Path) -> None:
     paths = [tmp_path / "web", tmp_path / "worker"]
     service = start(**{path.name: python(WAIT, path=str(path)) for path in paths})
@@ -223,17 +252,51 @@ def test_stubborn_part_is_killed_after_the_grace(start: Start, tmp_path: Path) -
     assert "stubborn did not end in time and is killed" in service.log
 
 
-def test_second_signal_shortens_the_wait(start: Start, tmp_path: Path) -> None:
-    path = tmp_path / "pids"
-    service = start(grace_seconds=600, stubborn=python(STUBBORN, path=str(path)))
-    [pid] = wait_for_pids(path)
+# Ends at the second SIGTERM, and tells of each.
+RELUCTANT = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+with open({path!r}, "w") as file:
+    for _ in range(2):
+        signal.sigwait([signal.SIGTERM])
+        print("asked", file=file, flush=True)
+"""
+
+
+def test_second_signal_is_passed_on_and_ends_the_grace(start: Start, tmp_path: Path) -> None:
+    reluctant, stubborn = tmp_path / "reluctant", tmp_path / "stubborn"
+    service = start(
+        grace_seconds=600,
+        margin_seconds=0.5,
+        reluctant=python(RELUCTANT, path=str(reluctant)),
+        stubborn=python(STUBBORN, path=str(stubborn)),
+    )
+    [pid] = wait_for_pids(stubborn)
+    wait_until(reluctant.exists)
 
     service.process.terminate()
     wait_until(lambda: "stopping" in service.log)
+    wait_for_time(SECOND_WISH_SECONDS + 0.1)
     service.process.send_signal(signal.SIGINT)
 
     assert service.wait() == 0
+    assert reluctant.read_text() == "asked\nasked\n"
+    assert "reluctant did not end in time" not in service.log
     assert not is_alive(pid)
+
+
+def test_signal_that_follows_at_once_is_the_same_wish(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "reluctant"
+    service = start(grace_seconds=600, reluctant=python(RELUCTANT, path=str(path)))
+    wait_until(path.exists)
+
+    service.process.send_signal(signal.SIGINT)
+    wait_until(lambda: "asked" in path.read_text())
+    service.process.terminate()
+    wait_for_time(0.2)
+
+    assert service.process.poll() is None
+    assert "stopping at once" not in service.log
 
 
 # A main process with two children that ignore SIGTERM: one in its group, one in a group of its own.
@@ -310,7 +373,6 @@ def test_supervisor_sleeps_while_nothing_happens(start: Start, tmp_path: Path) -
     wait_until(lambda: supervisor.status() == psutil.STATUS_SLEEPING)
     before = supervisor.num_ctx_switches().voluntary
 
-    quiet_until = time.monotonic() + 0.3
-    wait_until(lambda: time.monotonic() > quiet_until)
+    wait_for_time(0.3)
 
     assert supervisor.num_ctx_switches().voluntary - before <= 1

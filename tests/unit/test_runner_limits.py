@@ -84,6 +84,19 @@ def test_memory_limit_counts_grandchildren(iris: Iris) -> None:
     assert re.search(r"used \d+ MB of 250 MB", ran.result.sentence)
 
 
+def test_job_that_is_larger_than_the_memory_limit_meets_it_before_it_begins(iris: Iris) -> None:
+    if not iris.supervisor.host.cgroups.memory:
+        pytest.skip("without a cgroup only a run that has begun is limited")
+    begun: list[bool] = []
+    files = {"classifier.py": write_classifier(), "weights.txt": "0" * (200 * 2**20)}
+
+    ran = iris.run(files, memory_mb=64, scratch_mb=512, on_start=lambda: begun.append(True))
+
+    assert ran.outcome == "memory_limit"
+    assert re.fullmatch(r"memory limit: used \d+ MB of 64 MB", ran.result.sentence)
+    assert not begun
+
+
 def test_process_limit_ends_what_forks_too_much(iris: Iris) -> None:
     bomb = "for _ in range(12):\n    if os.fork() == 0: signal.pause()\nsignal.pause()"
 

@@ -19,12 +19,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 from datarun.processes import Part, supervise
-from runapp.management.commands.worker import make_name, make_worker_command
+from runapp.checks import is_database_local
+from runapp.management.commands.worker import check_hosts, make_name, make_worker_command
 
 HOST = "127.0.0.1"
 # A service that was killed a moment ago may still be letting go of its port.
 PORT_WAIT_SECONDS = 3.0
-# Beyond the grace that both parts keep to themselves, before they are killed.
+# Beyond the grace that both parts keep to themselves, or after a second signal, before they are
+# killed: a worker needs some seconds to give its folds back.
 KILL_MARGIN_SECONDS = 5.0
 
 
@@ -40,6 +42,10 @@ class Command(BaseCommand):
             # Under the lock: what lies there is left of processes that were killed.
             shutil.rmtree(home / "tmp", ignore_errors=True)
             (home / "tmp").mkdir(mode=0o700, exist_ok=True)
+            # The lock of a home whose database is a file tells more: a worker of another host was
+            # this one's, killed a moment ago when the host had another name.
+            if not is_database_local():
+                check_hosts()
             call_command("migrate", interactive=False, verbosity=0)
             # The supervisor needs no database, and its children must not share a connection.
             connections.close_all()
@@ -47,7 +53,8 @@ class Command(BaseCommand):
             supervise(
                 parts=list_parts(home=home, port=port, slots=settings.SLOTS),
                 folder=settings.BASE_DIR,
-                grace_seconds=settings.SHUTDOWN_GRACE_SECONDS + KILL_MARGIN_SECONDS,
+                grace_seconds=settings.SHUTDOWN_GRACE_SECONDS,
+                margin_seconds=KILL_MARGIN_SECONDS,
                 watch=lambda: probe.is_answered() and self._announce(home, port),
             )
 

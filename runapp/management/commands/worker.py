@@ -50,7 +50,7 @@ class Command(BaseCommand):
 
 
 def check_hosts() -> None:
-    """Raise CommandError when workers of two machines would not have the same before them."""
+    """Raise CommandError when this machine would not have before it what workers elsewhere have."""
     host, parts = socket.gethostname(), list_local_parts()
     if not parts:
         return
@@ -63,8 +63,8 @@ def check_hosts() -> None:
         connections.close_all()
     if found:
         raise CommandError(
-            f"Workers run on {', '.join(found)}, so one on {host} must reach the same as they do, "
-            f"but {'; '.join(parts)}. Set these variables alike on all machines."
+            f"Workers run on {', '.join(found)}, so {host} must reach the same as they do, but "
+            f"{'; '.join(parts)}. Set these variables alike on all machines."
         )
 
 

@@ -113,7 +113,8 @@ SERVERS: list[Plague] = [stop_broker, kill_broker, stop_database, crash_database
 def rage(site: Site, random: Random, *, seconds: float, stopping: threading.Event) -> list[str]:
     """Let every plague come, again and again, for so long; return what was done.
 
-    Each comes at least once; at the end every server is there again.
+    Each comes at least once, those at the queue to a broker that is there; at the end every
+    server is there again.
     """
     deck = PROCESSES + (SERVERS if site.servers else [])
     told: list[str] = []
@@ -133,6 +134,7 @@ def rage(site: Site, random: Random, *, seconds: float, stopping: threading.Even
     _apply(cures, until=float("inf"))
     for server in site.servers.values():
         server.wait_until_it_answers()
+    site.strike_again()
     site.look_around()
     return told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ CHAOS = {
     "DATARUN_MAX_ATTEMPTS": "1000",
 }
 FLOOD = 100
-RING = "from runapp import dispatch\nfor _ in range({n}): dispatch.publish()"
+RING = "from runapp import dispatch\nassert all([dispatch.publish() for _ in range({n})])"
 PURGE = (
     "from datarun.celery import app\n"
     "with app.connection_for_write() as connection: app.control.purge(connection=connection)"
@@ -55,6 +55,9 @@ class Site:
     # Everything that was ever seen to live here.
     seen: set[psutil.Process] = field(default_factory=set)
     n_killed: int = 0
+    # Blows at the queue that have met a broker, and those that have not yet.
+    landed: set[str] = field(default_factory=set)
+    missed: set[str] = field(default_factory=set)
 
     def list_slots(self) -> list[psutil.Process]:
         """Return the pool processes of all workers."""
@@ -81,16 +84,27 @@ class Site:
 
     def flood(self) -> None:
         """Publish a hundred hints for nothing."""
-        self._run(RING.format(n=FLOOD))
+        self._strike(RING.format(n=FLOOD))
 
     def purge(self) -> None:
         """Throw away every hint."""
-        self._run(PURGE)
+        self._strike(PURGE)
+
+    def strike_again(self) -> None:
+        """Repeat the blows that have only met a broker that was away; now they must land."""
+        for code in self.missed - self.landed:
+            self._run(code)
+
+    def _strike(self, code: str) -> None:
+        try:
+            self._run(code)
+        except AssertionError:
+            self.missed.add(code)  # the broker may be away just then, which is nobody's fault
+        else:
+            self.landed.add(code)
 
     def _run(self, code: str) -> None:
-        # The broker may be away just then, which is nobody's fault.
-        with suppress(AssertionError):
-            manage("shell", "-c", code, environment=self.environment, folder=self.folder)
+        manage("shell", "-c", code, environment=self.environment, folder=self.folder)
 
     def wait_until_workers_are_ready(self) -> None:
         """Wait until every worker has tested itself and may take work."""

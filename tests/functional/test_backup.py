@@ -39,6 +39,7 @@ ENVIRONMENT = {
     "DATARUN_LEASE_SECONDS": "4",
     "DATARUN_HEARTBEAT_SECONDS": "1",
     "DATARUN_SHUTDOWN_GRACE_SECONDS": "1",
+    "DATARUN_SECRET_KEY": "the-same-before-and-after-the-backup",
 }
 # The predictions of a table's train part are too large for a row: they lie in the storage.
 N_ROWS = 8000
@@ -286,6 +287,8 @@ def test_restored_service_ends_what_its_backup_found_unfinished(sites: tuple[Sit
     with serving(old.folder, old.settings) as service:
         posted = post_work(service)
         run_block(dump, old.words)
+        light = posted.account.send("GET", "submissionfold-light/")
+        cursor = light.headers["Datarun-Cursor"]
         # What ends from here on is in the storage, and not in the database that was dumped.
         posted.account.wait_for_folds(posted.unfinished)
         posted.post_late()
@@ -294,9 +297,13 @@ def test_restored_service_ends_what_its_backup_found_unfinished(sites: tuple[Sit
 
     run_block(restore, new.words)
     run_block("tar --extract", new.words)
+    run_block("manage.py newepoch", new.words)
 
     with serving(new.folder, new.settings) as service:
+        account = replace(posted.account, host_url=service.host_url)
+        stale = account.send("GET", f"submissionfold-light/?updated_since={cursor}")
         audit = check_service_goes_on(service, posted, storage=new.storage)
+    assert stale.status_code == 410
     # Those that ran at that time have an attempt that was lost, the others none.
     attempts = dict(audit["claims"])
     assert {attempts[number] for number in posted.held} == {2}

@@ -239,7 +239,7 @@ def test_account_that_may_run_nothing_is_told_so() -> None:
     assert shown["estimated_start"] is None
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="is about PostgreSQL's plans")
+@pytest.mark.postgresql
 def test_count_of_what_may_be_claimed_probes_indexes_as_a_claim_does() -> None:
     with CaptureQueriesContext(connection) as queries:
         count_claimable(most=1)

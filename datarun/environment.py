@@ -164,7 +164,10 @@ _POSTGRESQL_OPTIONS = {
     "keepalives_count": 3,
 }
 # The same at the server's end, where a client that vanished may hold locks.
-_POSTGRESQL_SESSION = {
+_POSTGRESQL_SESSION: dict[str, int | str] = {
+    # Compiling a plan takes longer than any of ours runs; a plan that must not read a whole table
+    # (queue.py) looks costly enough for it.
+    "jit": "off",
     "lock_timeout": 5000,
     "idle_in_transaction_session_timeout": 15000,
     "tcp_user_timeout": 8000,

@@ -28,7 +28,7 @@ Rows = QuerySet[Any]
 # Most columns together have some hundred bytes.
 PIECE_ROWS = 1000
 # A log has up to some 100 kB; indices and predictions grow with the dataset.
-PIECE_ROWS_OF_HEAVY_COLUMNS = 50
+PIECE_ROWS_OF_HEAVY_COLUMNS = 20
 _HEAVY = ("log_messages", "train_is", "test_is")
 
 

@@ -202,6 +202,7 @@ def test_publishing_within_publishing_numbers_once() -> None:
     assert read_seqs()[11] == before + 1
 
 
+@pytest.mark.sqlite  # with a few rows PostgreSQL takes any index; bench/polling has many
 @pytest.mark.parametrize("owner", [True, False], ids=["own", "all"])
 def test_feed_is_read_by_looks_into_indexes(owner: bool) -> None:
     account = make_account()
@@ -211,11 +212,8 @@ def test_feed_is_read_by_looks_into_indexes(owner: bool) -> None:
         read_feed(model=SubmissionFold, owner=account if owner else None)
 
     (query,) = queries.captured_queries
-    is_postgresql = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
-        if is_postgresql:
-            cursor.execute("SET LOCAL enable_seqscan = off")  # cheaper while there is one row
-        cursor.execute(f"EXPLAIN {'' if is_postgresql else 'QUERY PLAN'} {query['sql']}")
+        cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
         plan = [str(row[-1]) for row in cursor.fetchall()]
     assert any("fold_changes" in line for line in plan) == owner
-    assert not any("SCAN U" in line or "Seq Scan on runapp_submissionfold" in line for line in plan)
+    assert not any("SCAN U" in line for line in plan)

@@ -282,6 +282,48 @@ def post_submission_fold(
     OSError
         If a file cannot be read.
     """
+    body = make_submission_fold(
+        sub_id,
+        sub_fold_id,
+        train_is,
+        test_is,
+        priority=priority,
+        raw_data_id=raw_data_id,
+        list_submission_files=list_submission_files,
+        force=force,
+    )
+    return _send("POST", host_url, "submissionfold/", username, password, body)
+
+
+def make_submission_fold(
+    sub_id: int,
+    sub_fold_id: int,
+    train_is: Indices | None,
+    test_is: Indices | None,
+    priority: str | None = "L",
+    raw_data_id: int | None = None,
+    list_submission_files: Iterable[PathLike] | None = None,
+    force: str | None = None,
+) -> dict[str, Any]:
+    """Make the body of one fold, for `post_submission_fold_bulk`.
+
+    Parameters
+    ----------
+    sub_id, sub_fold_id, train_is, test_is, priority, raw_data_id, list_submission_files, force
+        As `post_submission_fold` takes them.
+
+    Returns
+    -------
+    dict
+        The body, without what is None.
+
+    Raises
+    ------
+    ValueError
+        If the positions are not integers, or two files have one base name.
+    OSError
+        If a file cannot be read.
+    """
     body = {
         "databoard_s_id": sub_id,
         "databoard_sf_id": sub_fold_id,
@@ -292,7 +334,32 @@ def post_submission_fold(
         "files": None if list_submission_files is None else _encode_files(list_submission_files),
         "force": force,
     }
-    return _send("POST", host_url, "submissionfold/", username, password, body)
+    return _leave_out_nones(body)
+
+
+def post_submission_fold_bulk(
+    host_url: str, username: str, password: str, folds: Iterable[dict[str, Any]]
+) -> requests.Response:
+    """Post many folds in one request, each of which is accepted or refused by itself.
+
+    Parameters
+    ----------
+    host_url : str
+        The server's address, such as `http://127.0.0.1:8000/`.
+    username : str
+        Name of the account.
+    password : str
+        Password of the account.
+    folds : iterable of dict
+        What `make_submission_fold` makes, at most 10000. A submission's files need to come with
+        the first of its folds only.
+
+    Returns
+    -------
+    requests.Response
+        200 and an array with a `status` and a `body` for each, in order, or a refusal.
+    """
+    return _send("POST", host_url, "submissionfold/bulk/", username, password, list(folds))
 
 
 def get_prediction_list(
@@ -321,7 +388,12 @@ def get_prediction_list(
 
 
 def get_prediction_new(
-    host_url: str, username: str, password: str, raw_data_id: int | None
+    host_url: str,
+    username: str,
+    password: str,
+    raw_data_id: int | None,
+    limit: int | None = None,
+    include_errors: bool | None = None,
 ) -> requests.Response:
     """Get the predictions that nobody has asked for yet.
 
@@ -335,13 +407,17 @@ def get_prediction_new(
         Password of the account.
     raw_data_id : int or None
         Id of a dataset; None asks for those of all datasets.
+    limit : int, optional
+        How many folds at most; None is all.
+    include_errors : bool, optional
+        Whether folds that ended in error are among them; None is no.
 
     Returns
     -------
     requests.Response
         200 and an array with one element per fold, or a refusal.
     """
-    body = {"raw_data_id": raw_data_id}
+    body = {"raw_data_id": raw_data_id, "limit": limit, "include_errors": include_errors}
     return _send("POST", host_url, "testpredictions/new/", username, password, body)
 
 
@@ -410,8 +486,14 @@ def get_submission_fold_detail(
     return _send("GET", host_url, path, username, password)
 
 
-def get_submission_fold_light(host_url: str, username: str, password: str) -> requests.Response:
-    """Get the id, submission, state and newness of all folds.
+def get_submission_fold_light(
+    host_url: str,
+    username: str,
+    password: str,
+    updated_since: str | None = None,
+    wait: int | None = None,
+) -> requests.Response:
+    """Get the id, submission, state and newness of all folds, or of those that have changed.
 
     Parameters
     ----------
@@ -421,13 +503,28 @@ def get_submission_fold_light(host_url: str, username: str, password: str) -> re
         Name of the account.
     password : str
         Password of the account.
+    updated_since : str, optional
+        Only what has changed since an earlier answer, whose `Datarun-Cursor` header this is.
+    wait : int, optional
+        Seconds, at most 20, that the server may hold the request until something has changed.
 
     Returns
     -------
     requests.Response
-        200 and an array of `{databoard_sf_id, databoard_s, state, new}`, or a refusal.
+        200 and an array of `{databoard_sf_id, databoard_s, state, new}`, or a refusal; 410 when
+        the whole list must be read again.
     """
-    return _send("GET", host_url, "submissionfold-light/", username, password)
+    parameters = {} if updated_since is None else {"updated_since": updated_since}
+    headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+    return _send(
+        "GET",
+        host_url,
+        "submissionfold-light/",
+        username,
+        password,
+        parameters=parameters,
+        headers=headers,
+    )
 
 
 def _send(
@@ -436,14 +533,29 @@ def _send(
     path: str,
     username: str,
     password: str,
-    body: dict[str, Any] | None = None,
+    body: dict[str, Any] | list[dict[str, Any]] | None = None,
+    *,
+    parameters: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> requests.Response:
-    if body is not None:
-        body = {name: _plain(value) for name, value in body.items() if value is not None}
+    if isinstance(body, dict):
+        body = _leave_out_nones(body)
     # requests would encode a str in Latin-1 and fail on any other character.
     auth = HTTPBasicAuth(username.encode("utf-8"), password.encode("utf-8"))
     url = f"{host_url.rstrip('/')}/runapp/{path}"
-    return requests.request(method, url, auth=auth, json=body, timeout=TIMEOUT_SECONDS)
+    return requests.request(
+        method,
+        url,
+        auth=auth,
+        json=body,
+        params=parameters,
+        headers=headers,
+        timeout=TIMEOUT_SECONDS,
+    )
+
+
+def _leave_out_nones(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in body.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

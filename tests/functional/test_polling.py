@@ -25,6 +25,7 @@ from tests.functional.account import Account, check
 from tests.functional.machine import Installation, installed
 from tests.functional.service import PROJECT, wait_until
 from tests.functional.tables import read_rows
+from tests.unit.test_documentation import list_code_blocks
 
 LAUNCH = (
     "import sys, django; django.setup(); "
@@ -35,6 +36,7 @@ N_WRITERS = 4
 N_FOLDS = 1000
 FOLDS_OF_A_SUBMISSION = 5
 N_POLLERS = 50
+PAGE = PROJECT / "docs" / "api.md"
 
 Profile = Callable[[], AbstractContextManager[Mapping[str, str]]]
 
@@ -183,6 +185,20 @@ def test_readers_keep_up_with_a_storm_of_writers(site: Installation, account: Ac
     table = read_table(site, account)
     assert [reader.picture == table for reader in readers] == [True, True]
     assert [reader.read() for reader in readers] == [0, 0]
+
+
+def test_follower_of_the_page_is_told_of_each_change(site: Installation, account: Account) -> None:
+    (block,) = [text for text in list_code_blocks(PAGE, "python") if "def follow" in text]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    following = names["follow"](account.credentials)
+
+    first = list(itertools.islice(following, N_FOLDS))
+    check(account.send("DELETE", "submissionfold/7/"))
+    second = next(following)
+
+    assert [row["databoard_sf_id"] for row in first] == list(range(N_FOLDS))
+    assert second == {"databoard_sf_id": 7, "databoard_s": 1, "state": "ERROR", "new": True}
 
 
 def test_pollers_share_what_is_new_without_overlap(site: Installation, account: Account) -> None:

@@ -26,6 +26,7 @@ class Recorded:
     authorization: str | None
     content_type: str | None
     body: Any
+    prefer: str | None
 
 
 @dataclass
@@ -64,6 +65,7 @@ def make_handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
                     authorization=self.headers.get("Authorization"),
                     content_type=self.headers.get("Content-Type"),
                     body=json.loads(content) if content else None,
+                    prefer=self.headers.get("Prefer"),
                 )
             )
             self.send_response(recorder.status)
@@ -297,6 +299,45 @@ def test_post_submission_fold_refuses_two_files_of_one_base_name(
         post_api.post_submission_fold(recorder.host_url, *ACCOUNT, 1, 1, [0], [1], "L", 0, files)
 
     assert recorder.requests == []
+
+
+def test_bulk_sends_what_single_posts_would(recorder: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / "classifier.py"
+    path.write_bytes(b"class Classifier: pass")
+    folds: list[dict[str, Any]] = [
+        {
+            "sub_id": 1,
+            "sub_fold_id": np.int64(1),
+            "train_is": [0, 1],
+            "test_is": range(2, 4),
+            "raw_data_id": 3,
+            "list_submission_files": [path],
+        },
+        {"sub_id": 1, "sub_fold_id": 2, "train_is": [2], "test_is": [0], "priority": "H"},
+    ]
+    for fold in folds:
+        post_api.post_submission_fold(recorder.host_url, *ACCOUNT, **fold)
+
+    post_api.post_submission_fold_bulk(
+        recorder.host_url, *ACCOUNT, (post_api.make_submission_fold(**fold) for fold in folds)
+    )
+
+    *singles, bulk = recorder.requests
+    assert (bulk.method, bulk.path) == ("POST", "/runapp/submissionfold/bulk/")
+    assert bulk.body == [single.body for single in singles]
+
+
+def test_changes_are_asked_for_and_waited_for(recorder: Recorder) -> None:
+    post_api.get_submission_fold_light(recorder.host_url, *ACCOUNT, updated_since="a:b=&c", wait=20)
+
+    assert recorder.only.path == "/runapp/submissionfold-light/?updated_since=a%3Ab%3D%26c"
+    assert recorder.only.prefer == "wait=20"
+
+
+def test_so_many_new_predictions_are_asked_for(recorder: Recorder) -> None:
+    post_api.get_prediction_new(recorder.host_url, *ACCOUNT, None, limit=10, include_errors=True)
+
+    assert recorder.only.body == {"limit": 10, "include_errors": True}
 
 
 def test_encode_file_is_base64_of_zlib() -> None:

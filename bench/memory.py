@@ -38,12 +38,13 @@ def compute_growth(before: Mapping[str, int], after: Mapping[str, int]) -> int:
     Notes
     -----
     The kernel keeps a peak of all that is resident, pages of mapped files included: those of an
-    SQLite file are its cache, which is nobody's own. Mapped pages stay, so what is mapped at the
-    end is taken off the peak. What an earlier request has left to the allocator is used again and
-    does not count: the first request shows the most.
+    SQLite file are its cache, which is nobody's own, and it maps the file anew when another process
+    has written. So the most that was mapped before or after is taken off the peak. What an earlier
+    request has left to the allocator is used again and does not count: the first request shows the
+    most.
     """
-    peak = after["VmHWM"] - after["RssFile"] - after["RssShmem"]
-    return max(0, peak - before["RssAnon"], after["RssAnon"] - before["RssAnon"])
+    mapped = max(one["RssFile"] + one["RssShmem"] for one in (before, after))
+    return max(0, *(own - before["RssAnon"] for own in (after["VmHWM"] - mapped, after["RssAnon"])))
 
 
 def _begin(process: int) -> dict[str, int]:

@@ -25,7 +25,7 @@ from bench.web import PROJECT, Client, Web, serve
 
 N_PROCESSES = 2
 N_THREADS = 4
-N_ROUNDS = 3
+N_ROUNDS = 2
 N_SINGLE, N_BULK, N_LARGE = 400, 2_000, 10_000
 TOLD_VERSIONS = ("django", "djangorestframework", "orjson", "gunicorn", "celery")
 

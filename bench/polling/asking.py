@@ -19,8 +19,6 @@ from bench.web import PROJECT, Answer, Client, Web, serve
 
 PAGE_ROWS = 100
 N_CHANGES = 10
-# Those that take milliseconds are asked so often in each round.
-REPEATS = 5
 _LIGHT = "/runapp/submissionfold-light/"
 _NEW = "/runapp/testpredictions/new/"
 _NEXT = re.compile(r"<https?://[^/]+(/[^>]*)>")
@@ -53,22 +51,27 @@ class Poller:
         self._plain_tag = self._clients[PLAIN].ask("/conditional/").headers["ETag"]
         self._tag = ""
 
-    def ask_all(self) -> Iterator[Sample]:
-        """Ask for everything in turn, datarun just before the plain server."""
+    def ask_long(self) -> Iterator[Sample]:
+        """Ask for what takes long, datarun just before the plain server."""
+        yield from self._ask_predictions()
         yield from self._compare(Kind.WHOLE, Asked(_LIGHT), Asked("/light/"))
         yield self._measure(Kind.PACKED, OURS, Asked(_LIGHT, headers={"Accept-Encoding": "gzip"}))
-        # What comes now writes nothing until the tag has been used.
-        yield from self._ask_unchanged()
-        for _ in range(REPEATS):
-            offset = max(self._n_folds - PAGE_ROWS, 0)
-            yield from self._compare(
-                Kind.PAGE,
-                Asked(self._last_page),
-                Asked(f"/page/?limit={PAGE_ROWS}&offset={offset}"),
-            )
-        for _ in range(REPEATS):
-            yield from self._ask_changes()
-        yield from self._ask_predictions()
+        headers = {"If-None-Match": self._plain_tag}
+        yield self._measure(
+            Kind.UNCHANGED, PLAIN, Asked("/conditional/", headers=headers), status=304
+        )
+
+    def ask_page(self) -> Iterator[Sample]:
+        """Ask for what is read, nothing having changed since the whole list was."""
+        headers = {"If-None-Match": self._tag}
+        yield self._measure(Kind.UNCHANGED, OURS, Asked(_LIGHT, headers=headers), status=304)
+        offset = self._n_folds - PAGE_ROWS
+        plain = Asked(f"/page/?limit={PAGE_ROWS}&offset={offset}")
+        yield from self._compare(Kind.PAGE, Asked(self._last_page), plain)
+
+    def ask_changes(self) -> Iterator[Sample]:
+        """Change some folds and ask for them."""
+        yield from self._compare(Kind.CHANGES, *self._prepare_changes())
 
     def count_queries(self) -> dict[Kind, int]:
         """Count the queries of each request in a process of its own."""
@@ -87,18 +90,6 @@ class Poller:
         )
         self._renew()
         return dict(zip(kinds, json.loads(counts), strict=True))
-
-    def _ask_unchanged(self) -> Iterator[Sample]:
-        headers = {"If-None-Match": self._tag}
-        for _ in range(REPEATS):
-            yield self._measure(Kind.UNCHANGED, OURS, Asked(_LIGHT, headers=headers), status=304)
-        headers = {"If-None-Match": self._plain_tag}
-        yield self._measure(
-            Kind.UNCHANGED, PLAIN, Asked("/conditional/", headers=headers), status=304
-        )
-
-    def _ask_changes(self) -> Iterator[Sample]:
-        yield from self._compare(Kind.CHANGES, *self._prepare_changes())
 
     def _prepare_changes(self) -> tuple[Asked, Asked]:
         cursor = self._clients[OURS].ask(f"{_LIGHT}?limit=1").headers["Datarun-Cursor"]

@@ -110,8 +110,9 @@ def test_status_is_read_in_bytes() -> None:
     assert read_status("Name:\tpython\nVmRSS:\t     100 kB\nThreads:\t1\n") == {"VmRSS": 102_400}
 
 
-def test_growth_leaves_out_mapped_files() -> None:
-    before = {"RssAnon": 50}
-    after = {"VmHWM": 200, "RssFile": 100, "RssShmem": 10, "RssAnon": 60}
+@pytest.mark.parametrize(("mapped_before", "mapped_after"), [(0, 110), (110, 0)])
+def test_growth_leaves_out_mapped_files(mapped_before: int, mapped_after: int) -> None:
+    before = {"RssAnon": 50, "RssFile": mapped_before, "RssShmem": 0}
+    after = {"VmHWM": 200, "RssAnon": 60, "RssFile": mapped_after, "RssShmem": 0}
 
     assert compute_growth(before, after) == 40

@@ -41,11 +41,13 @@ soak: $(READY) ## Run the long forms of tests and benchmarks (DATARUN_CHAOS_SEED
 	DATARUN_SOAK=1 $(RUN) -m pytest --override-ini timeout=3600
 	$(MAKE) bench
 
-bench: $(READY) ## Print the figures of bench/.
+bench: $(READY) ## Print the figures of bench/; writes some of them into bench/results/.
 	$(RUN) -m bench.folds
 	$(RUN) -m bench.latency
 	$(RUN) -m bench.large
 	$(RUN) -m bench.claims
+	$(RUN) -m bench.polling
+	$(RUN) -m bench.intake
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead

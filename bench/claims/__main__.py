@@ -11,17 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import secrets
 import statistics
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-
-import psycopg
+from contextlib import ExitStack
 
 from bench.claims.claimers import Timed, claim_at_once, explain_claim, fill_queue
+from bench.databases import DATABASES, make_database
 
-POSTGRES = os.environ.get("DATARUN_TEST_POSTGRES") or "postgres://postgres@127.0.0.1:5432"
 SIZES = (1_000, 10_000, 100_000)
 N_ROUNDS = 5
 N_PROCESSES = 8
@@ -40,7 +35,7 @@ def main() -> None:
 
 def _measure(name: str, sizes: list[int]) -> None:
     with ExitStack() as stack:
-        environments = {size: stack.enter_context(_make_database(name)) for size in sizes}
+        environments = {size: stack.enter_context(make_database(name)) for size in sizes}
         for size, environment in environments.items():
             fill_queue(n_folds=size, environment=environment)
         alone: dict[int, list[Timed]] = {size: [] for size in sizes}
@@ -74,28 +69,9 @@ def _print_row(name: str, size: int, alone: list[Timed], many: list[Timed]) -> N
     )
 
 
-@contextmanager
-def _make_database(name: str) -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="datarun-bench-") as home:
-        if name == "sqlite":
-            yield {"DATARUN_HOME": home, "DATABASE_URL": f"sqlite:///{home}/datarun.sqlite3"}
-            return
-        database = f"datarun_bench_{secrets.token_hex(6)}"
-        _execute(f"create database {database}")
-        try:
-            yield {"DATARUN_HOME": home, "DATABASE_URL": f"{POSTGRES.rstrip('/')}/{database}"}
-        finally:
-            _execute(f"drop database {database} with (force)")
-
-
-def _execute(statement: str) -> None:
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
-        connection.execute(statement.encode())
-
-
 def _read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--databases", nargs="+", default=list(DATABASES))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     return parser.parse_args()
 

@@ -26,8 +26,9 @@ from typing import TypeVar
 
 import psutil
 
+from bench.machine import describe_machine
 from bench.overhead.environments import FOLDER, read_requirements
-from bench.overhead.output import describe_machine, draw_plot, print_report, write_page
+from bench.overhead.output import draw_plot, print_report, write_page
 from bench.overhead.peers import (
     measure_celery,
     measure_cold,
@@ -42,6 +43,7 @@ from bench.overhead.work import LONG_ROWS, LONG_TREES, SLOTS, Timed, Work, make_
 
 TURN_SECONDS = 900
 KILL_SECONDS = 10
+TOLD_VERSIONS = ("numpy", "scikit-learn", "joblib", "celery")
 # Every numerical library reads one of these when it is loaded: a fold has one core.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -117,7 +119,7 @@ def main() -> int:
     """Measure, write and print; 1 when a contender failed or predicted otherwise than bare."""
     arguments = _read_arguments()
     os.environ.update(ONE_THREAD)
-    machine = describe_machine(sys.argv[1:])
+    machine = describe_machine(sys.argv[1:], module="bench.overhead", packages=TOLD_VERSIONS)
     contenders = choose(CONTENDERS, only=arguments.only, skip=arguments.skip)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         works = _make_works(arguments, Path(folder))

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +36,6 @@ from bench.overhead.work import Unavailable
 OWN = ("runner", "datarun")
 NAMED = (REFERENCE, "runner")
 PART_HEADERS = ("part", "bare", "runner alone")
-TOLD_VERSIONS = ("numpy", "scikit-learn", "joblib", "celery")
-
-
-def describe_machine(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return lines that say where, when and how the figures are made."""
-    load = ", ".join(f"{one:.2f}" for one in os.getloadavg())
-    versions = ", ".join(f"{name} {version(name)}" for name in TOLD_VERSIONS)
-    return (
-        f"{os.cpu_count()} cores ({_read_processor()}), load {load} at the start",
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {versions}",
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, "
-        f"`{shlex.join(['python', '-m', 'bench.overhead', *arguments])}`",
-    )
-
-
-def _read_processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
 
 
 def write_page(report: Report, folder: Path, *, plot: str) -> None:

@@ -268,7 +268,12 @@ class SubmissionFold(models.Model):
                 name="fold_new",
                 condition=Q(new=True, phase="done"),
             ),
-            models.Index(fields=["owner", "id"], name="fold_pages"),
+            models.Index(
+                # All that the light list shows: the rows themselves, with their logs and indices,
+                # are not read for it.
+                fields=["owner", "id", "databoard_sf_id", "submission", "state", "new"],
+                name="fold_pages",
+            ),
             models.Index(fields=["owner", "change_seq", "id"], name="fold_changes"),
             models.Index(fields=["change_seq", "id"], name="fold_all_changes"),
         ]

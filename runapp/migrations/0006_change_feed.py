@@ -91,7 +91,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="submissionfold",
-            index=models.Index(fields=["owner", "id"], name="fold_pages"),
+            index=models.Index(
+                fields=["owner", "id", "databoard_sf_id", "submission", "state", "new"],
+                name="fold_pages",
+            ),
         ),
         migrations.AddIndex(
             model_name="submissionfold",

@@ -88,7 +88,8 @@ class Cgroups:
         Returns
         -------
         Group
-            Without limits and without processes; the caller removes it.
+            Without limits and without processes, and behind others for processors; the caller
+            removes it.
 
         Raises
         ------
@@ -104,10 +105,16 @@ class Cgroups:
         try:
             for folder in folders:
                 os.mkdir(folder, 0o755)
-            return Group(places=places)
+            group = Group(places=places)
         except OSError:
             remove_folders(folders, seconds=0)
             raise
+        try:
+            group.lower_weight()
+        except OSError:
+            group.remove(seconds=0)
+            raise
+        return group
 
     def sweep(self, *, seconds: float = KILL_SECONDS) -> int:
         """Remove the groups of killed workers, with the processes in them.

@@ -394,6 +394,18 @@ def test_group_without_any_controller() -> None:
     assert group.remove()
 
 
+@pytest.mark.parametrize(
+    ("make", "weight"), [(make_v1, ("cpu.shares", "128")), (make_v2, ("cpu.weight", "12"))]
+)
+def test_group_yields_processors_to_others(
+    make: Callable[[FakeKernel], Cgroups], weight: tuple[str, str], kernel: FakeKernel
+) -> None:
+    group = make(kernel).make_group()
+
+    assert weight in kernel.writes
+    assert group.remove()
+
+
 def test_limit_memory_v1_never_lets_the_joint_limit_be_the_lower(kernel: FakeKernel) -> None:
     group = make_v1(kernel).make_group()
     kernel.writes.clear()

@@ -48,6 +48,7 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 	$(RUN) -m bench.claims
 	$(RUN) -m bench.polling
 	$(RUN) -m bench.intake
+	$(RUN) -m bench.waiting
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead

@@ -41,7 +41,8 @@ class Kind(StrEnum):
     PREDICTIONS = "100 new predictions"
 
 
-LISTS = (Kind.WHOLE, Kind.UNCHANGED, Kind.PAGE, Kind.CHANGES)
+# Streams of whole lists ask once for each piece.
+LISTS = (Kind.UNCHANGED, Kind.PAGE, Kind.CHANGES)
 # What is to take as long however many folds there are.
 STEADY = (Kind.PAGE, Kind.CHANGES, Kind.UNCHANGED)
 

@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold, Worker
-from runapp.services.shares import change_cap
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -66,7 +65,8 @@ class FairShareAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("runapp.change_fairshare"))
 
     def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
-        change_cap(share=obj)
+        # The rest of the row changes all the time, and not by this form.
+        obj.save(update_fields=["cap"])
 
 
 @admin.register(FoldAttempt)

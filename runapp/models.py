@@ -122,6 +122,9 @@ class RawData(models.Model):
 
     objects = OwnedQuerySet.as_manager()
 
+    # While it is being deleted: those whose folds go with it.
+    owners_of_folds: set[int]
+
     class Meta:
         verbose_name_plural = "raw data"
         constraints = [

@@ -210,12 +210,17 @@ class RowReader:
         ]
         self._place_of_pk = self._sources.index("pk")
         self.has_predictions = any(isinstance(column, PredictionsColumn) for column in columns)
+        self.is_heavy = self.has_predictions or any(name in self._sources for name in _HEAVY)
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows to find at a time."""
+        return PIECE_ROWS
 
     @property
     def piece_rows(self) -> int:
         """How many rows to have in memory at a time."""
-        is_heavy = self.has_predictions or any(name in self._sources for name in _HEAVY)
-        return PIECE_ROWS_OF_HEAVY_COLUMNS if is_heavy else PIECE_ROWS
+        return PIECE_ROWS_OF_HEAVY_COLUMNS if self.is_heavy else PIECE_ROWS
 
     def fetch(self, rows: Rows) -> list[tuple[Any, ...]]:
         """Return the sources of rows, their keys first; no predictions are read."""

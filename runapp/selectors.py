@@ -111,7 +111,7 @@ class Circumstances:
     full_accounts : frozenset of int
         The keys of the accounts that may not run one fold more.
     raw_data_seq : int
-        The number of the latest change of their datasets.
+        The number of the latest change of any dataset.
     """
 
     has_worker: bool
@@ -203,8 +203,13 @@ def _annotate_feed(model: FeedModel, owner: User | None) -> dict[str, Any]:
 def _find_latest(model: FeedModel, owner: User | None) -> Any:
     if owner is None:
         return F("value")
-    seen = model._default_manager.filter(owner=owner, change_seq__isnull=False)
-    return Coalesce(Subquery(seen.order_by("-change_seq").values("change_seq")[:1]), 0)
+    return Coalesce(Subquery(_list_numbers(model._default_manager.filter(owner=owner))), 0)
+
+
+def _list_numbers(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return the number of the latest change of some rows, as a query."""
+    seen = rows.filter(change_seq__isnull=False)
+    return seen.order_by("-change_seq").values("change_seq")[:1]
 
 
 def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
@@ -220,7 +225,8 @@ def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
         "has_fit_worker": Exists(fit),
         "n_running": Coalesce(Subquery(counts.values("n")), 0),
         "cap": Coalesce(Subquery(shares.values("cap")), get_cap()),
-        "raw_data_seq": _find_latest(RawData, owner),
+        # Of all, as folds may wait for another account's.
+        "raw_data_seq": Coalesce(Subquery(_list_numbers(RawData.objects.all())), 0),
     }
 
 

@@ -22,7 +22,9 @@ _LEAST_BYTES_TO_PACK = 1024
 # The fastest level: rows of lists shrink to a tenth all the same.
 _LEVEL = 1
 _GZIP = 16 + zlib.MAX_WBITS
-_ACCEPTS_GZIP = re.compile(r"\b(?:gzip|\*)(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.ASCII)
+_ACCEPTS_GZIP = re.compile(
+    r"(?:^|[,\s])gzip(?![\w-])(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.ASCII | re.IGNORECASE
+)
 
 
 def write_array(pieces: Iterable[list[Row]]) -> Iterator[bytes]:

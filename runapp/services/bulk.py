@@ -15,8 +15,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
-from runapp.exceptions import Conflict, DatarunError, InvalidInput
+from runapp.exceptions import Conflict, DatarunError, InvalidInput, StorageAway
 from runapp.models import RawData, Submission, SubmissionFold
+from runapp.outages import is_outage
 from runapp.services.feed import note, publishing
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, pack_indices, post_fold
 from runapp.services.moves import fail_waiting
@@ -49,6 +50,10 @@ class Item:
         return self.submission.databoard_s_id
 
 
+# The key of a fold's row, or why there is none.
+Result = int | Exception
+
+
 @dataclass(frozen=True)
 class _Code:
     """What is known of a submission: its dataset and the digest of its files."""
@@ -57,7 +62,12 @@ class _Code:
     digest: str
 
 
-def post_folds(*, owner: User, items: Sequence[Item]) -> list[int | DatarunError]:
+def is_away(error: Exception) -> bool:
+    """Tell whether the database or the storage is away for now."""
+    return is_outage(error) or isinstance(error, StorageAway)
+
+
+def post_folds(*, owner: User, items: Sequence[Item]) -> list[Result]:
     """Post folds; return for each the key of its row, or why it was refused.
 
     Parameters
@@ -66,9 +76,24 @@ def post_folds(*, owner: User, items: Sequence[Item]) -> list[int | DatarunError
         Whose they are.
     items : sequence of Item
         At most `BATCH_FOLDS`.
+
+    Returns
+    -------
+    list
+        When the database or the storage goes away, its error for those that were not reached.
     """
+    results: dict[int, Result] = {}
+    try:
+        _post_in_order(owner, items, results)
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return [results.get(number, error) for number in range(len(items))]
+    return [results[number] for number in range(len(items))]
+
+
+def _post_in_order(owner: User, items: Sequence[Item], results: dict[int, Result]) -> None:
     books = _Books(owner, items)
-    results: dict[int, int | DatarunError] = {}
     batch: dict[int, Item] = {}
     for number, item in enumerate(items):
         try:
@@ -84,7 +109,6 @@ def post_folds(*, owner: User, items: Sequence[Item]) -> list[int | DatarunError
         results[number] = _post_alone(owner, item)
         books.look_again(item)
     results.update(_post_batch(owner, batch, books))
-    return [results[number] for number in range(len(items))]
 
 
 class _Books:
@@ -150,7 +174,7 @@ class _Books:
             yield row.databoard_s_id, _Code(row.raw_data, row.hash_files)
 
 
-def _post_alone(owner: User, item: Item) -> int | DatarunError:
+def _post_alone(owner: User, item: Item) -> Result:
     try:
         fold, _ = post_fold(
             owner=owner, posted=item.posted, submission=item.submission, force=item.force
@@ -160,9 +184,7 @@ def _post_alone(owner: User, item: Item) -> int | DatarunError:
     return int(fold.pk)
 
 
-def _post_batch(
-    owner: User, batch: Mapping[int, Item], books: _Books
-) -> dict[int, int | DatarunError]:
+def _post_batch(owner: User, batch: Mapping[int, Item], books: _Books) -> dict[int, Result]:
     if not batch:
         return {}
     items = list(batch.values())

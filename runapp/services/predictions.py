@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runapp.models import Predictions, SubmissionFold
 from runapp.services.feed import publishing, touch
+from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, Pulse
 from runapp.transitions import FINISHED, Phase, State
 
@@ -80,22 +81,25 @@ def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> HandedOut:
     Only the owner's own reading counts as delivery: another who may look leaves the mark.
     """
     wanted = SubmissionFold.objects.filter(owner=owner, state__in=FINISHED)
-    found: dict[int, tuple[int, bool]] = {}
+    found: dict[int, int] = {}
+    for some in _cut(ids):
+        rows = wanted.filter(databoard_sf_id__in=some)
+        found.update(rows.values_list("databoard_sf_id", "pk"))
+    keys = [found[sf_id] for sf_id in dict.fromkeys(ids) if sf_id in found]
+    new = _take_new(wanted, keys) if account == owner else frozenset()
+    return HandedOut(keys, new)
+
+
+def _take_new(wanted: models.QuerySet[SubmissionFold], keys: list[int]) -> frozenset[int]:
+    """Mark those of the folds that are new as handed out, and return which they were."""
+    new: list[int] = []
     with publishing():
-        for some in _cut(ids):
-            rows = wanted.filter(databoard_sf_id__in=some)
-            if account == owner:
-                rows = rows.select_for_update(of=("self",))
-            found.update(
-                (sf_id, (pk, new))
-                for sf_id, pk, new in rows.order_by("pk").values_list(
-                    "databoard_sf_id", "pk", "new"
-                )
-            )
-        listed = [found[sf_id] for sf_id in dict.fromkeys(ids) if sf_id in found]
-        new = frozenset(pk for pk, is_new in listed if is_new) if account == owner else frozenset()
-        _mark(sorted(new), new=False)
-    return HandedOut([pk for pk, _ in listed], new)
+        # In the order in which everybody locks, whatever the order of the ids.
+        for some in _cut(sorted(keys)):
+            rows = order_locks(wanted.filter(pk__in=some, new=True))
+            new += rows.values_list("pk", flat=True)
+        _mark(new, new=False)
+    return frozenset(new)
 
 
 def list_new(

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from runapp import dispatch
@@ -116,11 +116,25 @@ def delete_raw_data(*, raw_data: RawData) -> None:
         locked.delete()
 
 
+@receiver(pre_delete, sender=RawData, dispatch_uid="find_owners")
+def find_owners(instance: RawData, **rest: object) -> None:
+    """Find out whose folds go with a dataset, while they are there."""
+    owners = SubmissionFold.objects.filter(raw_data=instance).order_by().values_list("owner_id")
+    instance.owners_of_folds = {instance.owner_id, *(key for (key,) in owners.distinct())}
+
+
 @receiver(post_delete, sender=RawData, dispatch_uid="forget_raw_data")
 def forget_raw_data(instance: RawData, **rest: object) -> None:
     """Forget a deleted dataset, whoever deleted it: an account takes its datasets along."""
-    note_removal(owner_id=instance.owner_id)
+    for owner_id in sorted(instance.owners_of_folds):
+        note_removal(owner_id=owner_id)
     transaction.on_commit(instance.bin.remove, robust=True)
+
+
+@receiver(post_delete, sender=User, dispatch_uid="forget_account")
+def forget_account(instance: User, **rest: object) -> None:
+    """Note that a deleted account's rows are gone, for those who see everybody's."""
+    note_removal(owner_id=instance.pk)
 
 
 def request_split(

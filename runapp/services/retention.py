@@ -13,13 +13,14 @@ from typing import Any
 
 from django.contrib.sessions.models import Session
 from django.db import models
-from django.db.models import Sum
+from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
 from knox.models import get_token_model
 
 from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
 from runapp.services.feed import publishing, touch
+from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree
 from runapp.stores import get_storage
@@ -103,9 +104,16 @@ def _remove_predictions(old_folds: models.QuerySet[SubmissionFold], is_dry_run: 
     n_bytes = rows.aggregate(size=Sum(Length("data")))["size"] or 0
     if is_dry_run:
         return Removal("predictions", rows.count(), n_bytes)
+    n_removed = 0
     with publishing():
-        touch(old_folds.filter(predictions__isnull=False))
-        return Removal("predictions", rows.delete()[0], n_bytes)
+        has_predictions = Exists(Predictions.objects.filter(fold=OuterRef("pk")))
+        # Locked: none of them is run again meanwhile.
+        keys = list(order_locks(old_folds.filter(has_predictions)).values_list("pk", flat=True))
+        for start in range(0, len(keys), _BATCH):
+            some = keys[start : start + _BATCH]
+            touch(SubmissionFold.objects.filter(pk__in=some))
+            n_removed += Predictions.objects.filter(fold__in=some).delete()[0]
+    return Removal("predictions", n_removed, n_bytes)
 
 
 def _remove_blobs(

@@ -15,7 +15,6 @@ from django.db.models.functions import Greatest, Now
 
 from runapp.models import FairShare, SubmissionFold
 from runapp.queue import FIRST_EXPECTED_SECONDS
-from runapp.services.feed import note, publishing
 
 HALF_LIFE_SECONDS = 3600.0
 # How much the latest fold counts in the expectation (an exponential moving average).
@@ -72,14 +71,6 @@ def settle(
         kept = F("expected_seconds") * (1 - _LATEST_WEIGHT)
         changes["expected_seconds"] = kept + used_seconds * _LATEST_WEIGHT
     FairShare.objects.filter(owner_id=fold.owner_id).update(**changes)
-
-
-def change_cap(*, share: FairShare) -> None:
-    """Store another cap; why an account's folds wait may have changed with it."""
-    with publishing():
-        # The rest of the row changes all the time.
-        share.save(update_fields=["cap"])
-        note(FairShare)
 
 
 def decay_shares() -> None:

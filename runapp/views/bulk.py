@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from django.db import DatabaseError
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
@@ -14,9 +15,8 @@ from rest_framework.request import Request
 
 from runapp import dispatch, streams
 from runapp.exception_handler import handle_exception
-from runapp.exceptions import DatarunError, InvalidInput, NotFound, StorageAway
+from runapp.exceptions import DatarunError, InvalidInput
 from runapp.models import RawData, SubmissionFold
-from runapp.outages import is_outage
 from runapp.queries import MOST_ROWS, pick_columns, read_fields
 from runapp.rows import OWNER, Row, RowReader, make_fold_columns
 from runapp.selectors import count_live_slots, get_raw_data, read_circumstances
@@ -42,8 +42,7 @@ class SubmissionFoldBulk(DatarunView):
                 for piece in streams.write_array(intake.post_all(bodies, task_id)):
                     spool.write(piece)
             stack.pop_all()  # the answer is sent, and then closed, by the server
-        count = min(intake.n_posted, max(count_live_slots(), 1))
-        dispatch.burst(task_id=task_id, count=count)
+        dispatch.burst(task_id=task_id, count=min(intake.n_posted, _count_slots()))
         spool.seek(0)
         return FileResponse(spool, content_type="application/json")
 
@@ -73,38 +72,47 @@ class Intake:
         self._make_reader()  # before anything is written
 
     def post_all(self, bodies: Sequence[Any], task_id: str) -> Iterator[list[Row]]:
-        """Post folds and yield the answers to them, in order."""
+        """Post folds and yield the answers to them, in order.
+
+        Once the database or the storage is away, the rest is told just that; if nothing has been
+        posted before, the error is raised.
+        """
         for start in range(0, len(bodies), bulk.BATCH_FOLDS):
             results = self._post(bodies[start : start + bulk.BATCH_FOLDS])
-            rows = self._read([key for key in results if isinstance(key, int)])
+            keys = [key for key in results if isinstance(key, int)]
+            self.n_posted += len(keys)
+            if self._outage is not None and not self.n_posted:
+                raise self._outage
+            rows = self._read(keys)
             yield [_tell(result, rows, task_id) for result in results]
 
-    def _post(self, bodies: Sequence[Any]) -> list[int | Exception]:
+    def _post(self, bodies: Sequence[Any]) -> list[bulk.Result]:
         known: dict[int, RawData] = {}
         checked = [self._check(body, known) for body in bodies]
         items = [item for item in checked if isinstance(item, bulk.Item)]
         posted = iter(self._post_items(items))
         return [next(posted) if isinstance(item, bulk.Item) else item for item in checked]
 
-    def _post_items(self, items: Sequence[bulk.Item]) -> Sequence[int | Exception]:
-        if self._outage is None:
-            try:
-                results = bulk.post_folds(owner=self._account, items=items)
-            except Exception as error:
-                # What was taken before is told; the rest may be sent again.
-                if not self.n_posted or not (is_outage(error) or isinstance(error, StorageAway)):
-                    raise
-                self._outage = error
-            else:
-                self.n_posted += sum(isinstance(result, int) for result in results)
-                return results
-        return [self._outage] * len(items)
+    def _post_items(self, items: Sequence[bulk.Item]) -> Sequence[bulk.Result]:
+        if self._outage is not None:
+            return [self._outage] * len(items)
+        results = bulk.post_folds(owner=self._account, items=items)
+        away = (r for r in results if isinstance(r, Exception) and bulk.is_away(r))
+        self._outage = next(away, None)
+        return results
 
     def _check(self, body: Any, known: dict[int, RawData]) -> bulk.Item | Exception:
         try:
             posted = self._shape.run_validation(body)
+            if self._outage is not None:
+                return self._outage
             raw_data = self._find_raw_data(posted["raw_data"], known)
         except (ValidationError, DatarunError) as error:
+            return error
+        except Exception as error:
+            if not bulk.is_away(error):
+                raise
+            self._outage = error
             return error
         return bulk.Item(
             posted=PostedFold(
@@ -134,9 +142,26 @@ class Intake:
         return RowReader(pick_columns((*columns, OWNER) if is_superuser else columns, self._names))
 
     def _read(self, keys: list[int]) -> dict[int, Row]:
-        reader = self._make_reader()
-        fetched = reader.fetch(SubmissionFold.objects.filter(pk__in=keys))
-        return dict(zip(map(reader.get_pk, fetched), reader.show(fetched), strict=True))
+        """Return the rows of folds by their keys; none when the database has just gone away."""
+        if not keys:
+            return {}
+        try:
+            reader = self._make_reader()
+            fetched = reader.fetch(SubmissionFold.objects.filter(pk__in=keys))
+            return dict(zip(map(reader.get_pk, fetched), reader.show(fetched), strict=True))
+        except Exception as error:
+            if not bulk.is_away(error):
+                raise
+            self._outage = error
+            return {}
+
+
+def _count_slots() -> int:
+    """Return how many hints are worth ringing: one for each slot, if that can be found out."""
+    try:
+        return max(count_live_slots(), 1)
+    except DatabaseError:
+        return 1
 
 
 def _check_bodies(data: Any) -> list[Any]:
@@ -147,11 +172,10 @@ def _check_bodies(data: Any) -> list[Any]:
     return data
 
 
-def _tell(result: int | Exception, rows: dict[int, Row], task_id: str) -> Row:
-    if isinstance(result, int) and result in rows:
-        return {"status": 201, "body": {**rows[result], "task_id": task_id}}
-    # A fold that is gone already was deleted with its dataset.
-    error = NotFound("Not found.") if isinstance(result, int) else result
-    refusal = handle_exception(error, {})
+def _tell(result: bulk.Result, rows: dict[int, Row], task_id: str) -> Row:
+    if isinstance(result, int):
+        # Without its row when that cannot be read, or has been deleted with its dataset.
+        return {"status": 201, "body": {**rows.get(result, {}), "task_id": task_id}}
+    refusal = handle_exception(result, {})
     assert refusal is not None  # nothing else is kept for an answer
     return {"status": refusal.status_code, "body": refusal.data}

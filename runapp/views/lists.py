@@ -11,13 +11,21 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
 from rest_framework.request import Request
 
 from runapp import streams
 from runapp.filters import Filters
 from runapp.queries import ListQuery, pick_columns, read_list_query
-from runapp.rows import OWNER, PIECE_ROWS, AnyColumn, Row, RowReader, read_in_order
+from runapp.rows import (
+    OWNER,
+    AnyColumn,
+    PredictionsColumn,
+    Row,
+    RowReader,
+    read_in_order,
+)
 from runapp.selectors import Feed
 from runapp.views.base import DatarunView
 from runapp.waiting import RETRY_AFTER_SECONDS, WATCH, parse_prefer
@@ -52,7 +60,7 @@ class ListView(DatarunView):
         query.check(feed)
         tag = self._make_tag(feed, columns)
         if (known := self._find_known(tag)) is not None:
-            response: HttpResponseBase = HttpResponse(status=304, headers={"ETag": known})
+            response = answer_not_modified(known)
         else:
             response = self._answer(query, feed, columns)
             self._finish(response, tag, columns)
@@ -88,7 +96,9 @@ class ListView(DatarunView):
         query.check(feed)
         if query.since is None:
             return self._find_known(self._make_tag(feed, columns)) is None
-        return feed.seq > query.since.seq and query.list_rows(feed).exists()
+        # Of a number that many rows share, some may be left to read.
+        may_have = feed.seq > query.since.seq or query.since.pk is not None
+        return may_have and query.list_rows(feed).exists()
 
     def _make_tag(self, feed: Feed, columns: Sequence[AnyColumn]) -> str:
         """Return the ETag of the answer: everything that it depends on goes into it."""
@@ -107,11 +117,7 @@ class ListView(DatarunView):
 
     def _find_known(self, tag: str) -> str | None:
         """Return the ETag of the answer that the client has, if it is still the right one."""
-        known = parse_etags(self.request.headers.get("If-None-Match", ""))
-        for etag in (f'"{tag}"', f'"{tag}{_PACKED}"'):
-            if etag in known or f"W/{etag}" in known:
-                return etag
-        return f'"{tag}"' if "*" in known else None
+        return find_known(self.request, f'"{tag}"', f'"{tag}{_PACKED}"')
 
     def _answer(
         self, query: ListQuery, feed: Feed, columns: Sequence[AnyColumn]
@@ -120,7 +126,7 @@ class ListView(DatarunView):
         rows = query.list_rows(feed)
         if query.limit is None:
             return streams.answer_array(_read_all(query, rows, reader))
-        if query.limit <= reader.piece_rows or reader.piece_rows == PIECE_ROWS:
+        if query.limit <= reader.piece_rows or not reader.is_heavy:
             return self._answer_page(query, feed, reader, reader.fetch(rows[: query.limit + 1]))
         return self._answer_long_page(query, feed, reader, rows)
 
@@ -168,10 +174,27 @@ class ListView(DatarunView):
 
     def _finish(self, response: HttpResponseBase, tag: str, columns: Sequence[AnyColumn]) -> None:
         # Predictions have been packed already.
-        has_predictions = RowReader(columns).has_predictions
-        accepts = "" if has_predictions else self.request.headers.get("Accept-Encoding", "")
+        is_packed = any(isinstance(column, PredictionsColumn) for column in columns)
+        accepts = "" if is_packed else self.request.headers.get("Accept-Encoding", "")
         is_packed = streams.pack(response, accepts=accepts)
         response.headers["ETag"] = f'"{tag}{_PACKED if is_packed else ""}"'
+
+
+def find_known(request: Request, *etags: str) -> str | None:
+    """Return that of the ETags which the client says it has, None for none (RFC 9110, 13.1.2)."""
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    for etag in etags:
+        if "*" in known or etag in known or f"W/{etag}" in known:
+            return etag
+    return None
+
+
+def answer_not_modified(etag: str) -> HttpResponseBase:
+    """Return the answer that what the client has is what it would get."""
+    response = HttpResponse(status=304, headers={"ETag": etag})
+    del response.headers["Content-Type"]
+    patch_vary_headers(response, ["Accept-Encoding"])
+    return response
 
 
 def hold(request: Request, is_new: Callable[[], bool]) -> int | None:
@@ -195,11 +218,16 @@ def tell_waited(response: HttpResponseBase, waited: int | None) -> None:
 
 def _read_all(query: ListQuery, rows: QuerySet[Any], reader: RowReader) -> Iterator[list[Row]]:
     """Yield all rows piece by piece, each found behind the last one; no query stays open."""
-    ahead = rows
-    while fetched := reader.fetch(ahead[: reader.piece_rows]):
-        piece = reader.show(fetched)
-        streams.release_connection()
-        yield piece
-        if len(fetched) < reader.piece_rows:
+    ahead, found = rows, list[tuple[Any, ...]]()
+    while ahead is rows or len(found) == reader.block_rows:
+        if reader.is_heavy:
+            found = list(ahead.values_list(*query.keys)[: reader.block_rows])
+            yield from read_in_order(reader, query.rows, [key[-1] for key in found])
+        else:
+            found = reader.fetch(ahead[: reader.block_rows])
+            piece = reader.show(found)
+            streams.release_connection()
+            yield piece
+        if not found:
             return
-        ahead = query.list_after(fetched[-1][: len(query.keys)], rows)
+        ahead = query.list_after(found[-1][: len(query.keys)], rows)

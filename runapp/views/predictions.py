@@ -2,39 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.http import parse_etags
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from runapp import npy, streams
-from runapp.exceptions import NotFound
+from runapp.exceptions import NotFound, StorageAway, StorageError
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, Row, RowReader, read_in_order
 from runapp.selectors import get_fold, get_raw_data
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.services import predictions as services
 from runapp.services.predictions import HandedOut
+from runapp.transitions import Phase
 from runapp.views.base import DatarunView, read_input
-from runapp.views.lists import hold, tell_waited
+from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
+
+logger = logging.getLogger(__name__)
 
 
 class PredictionsView(DatarunView):
     """Shows finished folds with their predictions."""
 
+    is_sending = False
+
     def answer(self, handed_out: HandedOut) -> HttpResponseBase:
         is_superuser = self.get_account().is_superuser
         columns = (*PREDICTIONS_ROW_COLUMNS, OWNER) if is_superuser else PREDICTIONS_ROW_COLUMNS
         try:
-            return streams.answer_array(_read(handed_out, RowReader(columns)))
+            response = streams.answer_array(self._read(handed_out, RowReader(columns)))
         except Exception:
             services.take_back(handed_out.were_new)
             raise
+        self.is_sending = True
+        return response
+
+    def _read(self, handed_out: HandedOut, reader: RowReader) -> Iterator[list[Row]]:
+        """Yield rows piece by piece; what an error leaves unsent was not handed out."""
+        keys = handed_out.keys
+        for start in range(0, len(keys), reader.piece_rows):
+            try:
+                piece = _read_readable(reader, keys[start : start + reader.piece_rows])
+            except Exception:
+                if self.is_sending:
+                    services.take_back(handed_out.were_new & set(keys[start:]))
+                raise
+            yield piece
+
+
+def _read_readable(reader: RowReader, keys: list[int]) -> list[Row]:
+    """Return the rows of folds, without those whose predictions are damaged."""
+    # One that was posted again since is not finished any more.
+    rows = SubmissionFold.objects.filter(phase=Phase.DONE)
+    try:
+        return [row for piece in read_in_order(reader, rows, keys) for row in piece]
+    except StorageError as error:
+        if isinstance(error, StorageAway):
+            raise
+        if len(keys) > 1:
+            return [row for key in keys for row in _read_readable(reader, [key])]
+        # An operator's matter; the others are not to wait for it.
+        logger.error("fold %s: its predictions were left out: %s", keys[0], error.message)
+        return []
 
 
 class PredictionList(PredictionsView):
@@ -80,23 +115,11 @@ class PredictionsFile(DatarunView):
         if found is None:
             raise NotFound("This fold has no predictions of that part.")
         etag = f'"{found.digest}"'
-        if etag in parse_etags(request.headers.get("If-None-Match", "")):
-            return HttpResponse(status=304, headers={"ETag": etag})
+        if find_known(request, etag):
+            return answer_not_modified(etag)
         content = services.read_predictions(found, bin=fold.submission.raw_data.bin)
         return HttpResponse(
             npy.write_array(content, shape=found.shape),
             content_type=npy.MEDIA_TYPE,
             headers={"ETag": etag, "Cache-Control": "private, no-cache"},
         )
-
-
-def _read(handed_out: HandedOut, reader: RowReader) -> Iterator[list[Row]]:
-    """Yield rows piece by piece; what an error leaves unread was not handed out."""
-    n_read = 0
-    try:
-        for piece in read_in_order(reader, SubmissionFold.objects.all(), handed_out.keys):
-            yield piece
-            n_read += reader.piece_rows
-    except Exception:
-        services.take_back(handed_out.were_new & set(handed_out.keys[n_read:]))
-        raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from runapp import dispatch
 from runapp.models import FoldAttempt, RawData, Submission, SubmissionFold
@@ -344,27 +346,48 @@ def test_somebody_who_posts_the_same_meanwhile_spoils_one_fold_only(
     assert SubmissionFold.objects.count() == 4
 
 
-def test_outage_in_the_middle_is_told_of_each_that_was_not_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bulk, "BATCH_FOLDS", 4)
-    account = make_account()
-    bodies = make_bodies(make_ready_dataset(account))
-    bodies[5] = {}
-    post, calls = bulk.post_folds, []
+@contextmanager
+def database_going_away(monkeypatch: pytest.MonkeyPatch, *, after: int) -> Iterator[None]:
+    """Let all queries fail, once so many batches have been written."""
+    written: list[int] = []
+    write = bulk._write
 
-    def post_once(**names: Any) -> Any:
-        calls.append(names)
-        if len(calls) > 1:
+    def write_and_count(*names: Any) -> list[int]:
+        keys = write(*names)
+        written.append(len(keys))
+        return keys
+
+    def fail_at_last(execute: Any, *names: Any) -> Any:
+        if len(written) >= after:
             raise OperationalError("the server closed the connection")
-        return post(**names)
+        return execute(*names)
 
-    monkeypatch.setattr(bulk, "post_folds", post_once)
+    monkeypatch.setattr(bulk, "_write", write_and_count)
+    with connection.execute_wrapper(fail_at_last):
+        yield
 
-    answers = send(make_client(account), bodies)
+
+@pytest.mark.parametrize("is_mixed", [False, True], ids=["between batches", "within a batch"])
+def test_outage_in_the_middle_is_told_of_each_that_was_not_taken(
+    is_mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH_FOLDS", 12 if is_mixed else 4)
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    make_live_worker()
+    bodies = make_bodies(dataset)
+    bodies[5] = {}
+    if is_mixed:  # one that is not plain parts the batch
+        bodies[4] |= {"force": "submission_fold"}
+    client = make_client(account)
+    client.get("/runapp/rawdata/")
+
+    with database_going_away(monkeypatch, after=1):
+        answers = send(client, bodies)
 
     assert list_statuses(answers) == [201] * 4 + [503, 400, 503, 503] + [503] * 4
-    assert len(calls) == 2
+    assert all(answer["body"]["task_id"] for answer in answers[:4])
+    assert answers[-1]["body"]["errors"][0]["code"] == "unavailable"
     assert SubmissionFold.objects.count() == 4
 
 
@@ -372,10 +395,10 @@ def test_outage_from_the_start_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> 
     account = make_account()
     bodies = make_bodies(make_ready_dataset(account))
 
-    def fail(**names: Any) -> Any:
+    def fail(*names: Any) -> list[int]:
         raise OperationalError("the server closed the connection")
 
-    monkeypatch.setattr(bulk, "post_folds", fail)
+    monkeypatch.setattr(bulk, "_write", fail)
 
     response = make_client(account).post(PATH, bodies)
 

@@ -161,6 +161,26 @@ def test_removal_is_told_to_the_owner_alone() -> None:
     assert read_feed(model=SubmissionFold, owner=None).removed == mine.removed
 
 
+def test_removal_is_told_to_those_whose_folds_go_along() -> None:
+    account, root = make_account(), make_account("root", is_superuser=True)
+    dataset = make_ready_dataset(account)
+    make_fold(root, dataset)
+
+    raw_data.delete_raw_data(raw_data=dataset)
+
+    assert read_feed(model=SubmissionFold, owner=root).removed > 0
+    assert read_feed(model=RawData, owner=account).removed > 0
+
+
+def test_account_without_datasets_is_deleted_with_its_folds() -> None:
+    account, root = make_account(), make_account("root", is_superuser=True)
+    make_fold(root, make_ready_dataset(account))
+
+    root.delete()
+
+    assert read_feed(model=SubmissionFold, owner=None).removed == read_clock()
+
+
 def test_account_is_deleted_with_what_it_has() -> None:
     account = make_account()
     make_fold(account, make_ready_dataset(account))

@@ -466,6 +466,20 @@ def test_etag_changes_with_the_reason_to_wait(change: str) -> None:
     assert reasons != {row["waiting_because"] for row in read_rows(before)}
 
 
+def test_etag_changes_with_a_pause_of_another_accounts_dataset() -> None:
+    make_live_worker()
+    root = make_account("root", is_superuser=True)
+    dataset = make_ready_dataset(make_account())
+    make_fold(root, dataset)
+    client = make_client(root)
+    before = client.get(FULL, {"owner": "root"})
+
+    raw_data.change_raw_data(raw_data=dataset, paused=True)
+
+    after = client.get(FULL, {"owner": "root"}, HTTP_IF_NONE_MATCH=before.headers["ETag"])
+    assert [row["waiting_because"] for row in read_rows(after)] == ["paused"]
+
+
 def test_etags_of_different_questions_differ() -> None:
     account, other = make_account(), make_account("bob")
     clients = [make_client(account), make_client(other)]
@@ -511,7 +525,9 @@ def test_packed_stream_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_ids(response) == list(range(100, 93, -1))
 
 
-@pytest.mark.parametrize("accepted", ["", "identity", "gzip;q=0", "gzip; q=0.0, br"])
+@pytest.mark.parametrize(
+    "accepted", ["", "identity", "gzip;q=0", "gzip; Q=0.0, br", "gzipped", "x-gzip"]
+)
 def test_lists_are_plain_for_those_who_do_not(accepted: str) -> None:
     account = make_account()
     make_folds(account, n_folds=20)
@@ -651,9 +667,9 @@ def test_superuser_reads_the_changes_of_all_or_of_one() -> None:
 @pytest.mark.parametrize(
     ("path", "parameters"),
     [
-        *((path, {}) for path in (FULL, LIGHT, RAW, SUBMISSIONS)),
+        *((path, {}) for path in (LIGHT, SUBMISSIONS)),
         *((path, {"limit": "3"}) for path in (FULL, LIGHT, RAW, SUBMISSIONS)),
-        *((path, {"updated_since": "0"}) for path in WITH_CHANGES),
+        (LIGHT, {"updated_since": "0"}),
     ],
 )
 def test_list_asks_three_queries(

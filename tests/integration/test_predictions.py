@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from django.db import connections
 
 from runapp import rows
-from runapp.exceptions import StorageAway
+from runapp.exceptions import StorageAway, StorageError
 from runapp.models import SubmissionFold
+from runapp.services.predictions import hand_out_listed
 from tests.doubles import make_predictions
 from tests.factories import (
     N_TEST,
@@ -22,6 +25,7 @@ from tests.factories import (
     make_fold,
     make_ready_dataset,
     post_fold,
+    read_rows,
     unpack_predictions,
     work,
 )
@@ -413,3 +417,70 @@ def test_file_is_sent_to_who_accepts_nothing_else() -> None:
     )
 
     assert response.status_code == 200
+
+
+def test_fold_that_is_posted_again_meanwhile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PIECE_ROWS_OF_HEAVY_COLUMNS", 1)
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    for number in range(4):
+        finish_fold(account, dataset, databoard_sf_id=number, databoard_s_id=number)
+
+    response = make_client(account).post(NEW, {})
+    make_fold(account, databoard_sf_id=3, databoard_s_id=3, force="submission_fold")
+
+    assert response.streaming
+    assert list_ids(read_rows(response)) == [0, 1, 2]
+    assert is_new(3)
+
+
+def test_damaged_predictions_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    folds = [
+        finish_fold(account, dataset, databoard_sf_id=number, databoard_s_id=number)
+        for number in range(3)
+    ]
+    read = rows.read_predictions
+
+    def read_some(predictions: Any, **names: Any) -> bytes:
+        if predictions.fold_id == folds[0].pk:
+            raise StorageError("A blob is damaged.")
+        return read(predictions, **names)
+
+    monkeypatch.setattr(rows, "read_predictions", read_some)
+    client = make_client(account)
+
+    got = client.post(NEW, {}).json()
+    again = client.post(NEW, {}).json()
+
+    assert list_ids(got) == [1, 2]
+    assert again == []
+    assert f"fold {folds[0].pk}" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql
+def test_lists_of_many_ids_in_any_order_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runapp.services.predictions._MOST_PARAMETERS", 3)
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    for number in range(12):
+        make_fold(account, dataset, databoard_sf_id=number, databoard_s_id=number)
+    work()
+    ids = list(range(12))
+
+    def ask_often(order: list[int]) -> int:
+        try:
+            for _ in range(30):
+                SubmissionFold.objects.filter(pk__in=keys[:1]).update(new=True)
+                hand_out_listed(account=account, owner=account, ids=order)
+            return 30
+        finally:
+            connections.close_all()
+
+    keys = sorted(SubmissionFold.objects.values_list("pk", flat=True))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask_often, [ids, ids[::-1]])) == [30, 30]

@@ -15,6 +15,7 @@ from django.db import OperationalError, connection, connections
 
 from runapp import waiting
 from runapp.models import SubmissionFold
+from runapp.services.feed import publishing, touch
 from runapp.services.folds import cancel_fold
 from tests.factories import (
     finish_fold,
@@ -332,3 +333,21 @@ def test_cursor_that_becomes_worthless_ends_the_wait() -> None:
         response = asked.result(DEADLINE_SECONDS)
 
     assert response.status_code == 410
+
+
+@pytest.mark.django_db
+def test_rows_that_are_left_of_one_number_are_not_waited_for() -> None:
+    account = make_account()
+    dataset = make_ready_dataset(account)
+    for number in range(4):
+        make_fold(account, dataset, databoard_sf_id=number)
+    cursor = read_cursor(account)
+    with publishing():
+        touch(SubmissionFold.objects.all(), new=False)
+    first = ask_light(account, updated_since=cursor, limit="2")
+    started = time.monotonic()
+
+    second = ask_light(account, updated_since=first.headers["Datarun-Cursor"], limit="2")
+
+    assert len(read_rows(second)) == 2
+    assert time.monotonic() - started < waiting.MOST_SECONDS

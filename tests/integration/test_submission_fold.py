@@ -266,7 +266,7 @@ def test_list_costs_the_same_queries_for_any_number_of_folds(
         make_fold(account, raw_data, databoard_sf_id=number)
     client = make_client(account)
 
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         rows = client.get(PATH).json()
 
     assert len(rows) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +34,19 @@ def object_server(
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     return shared_object_server
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start be stopped, whoever started the tests.
+
+    What runs in the background of a script ignores SIGINT and SIGQUIT, under nohup SIGHUP, and so
+    would a database that is to be crashed before it has set up its own handling.
+    """
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

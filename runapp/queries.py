@@ -81,11 +81,8 @@ class ListQuery:
         after = None if self.page is None else self.page.after
         return self.list_after((after,), self.rows)
 
-    def list_after(
-        self, place: tuple[int | None, ...], rows: QuerySet[Any] | None = None
-    ) -> QuerySet[Any]:
+    def list_after(self, place: tuple[int | None, ...], rows: QuerySet[Any]) -> QuerySet[Any]:
         """Return the rows behind a place, the values of `keys` of the last row read."""
-        rows = self.rows if rows is None else rows
         if self.since is None:
             (after,) = place
             return (rows if after is None else rows.filter(pk__gt=after)).order_by("pk")

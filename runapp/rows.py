@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
 
 from runapp import wire
@@ -76,7 +75,7 @@ def show_packed(packed: bytes | memoryview) -> str:
 
 
 def _show_limits(limits: Mapping[str, Any]) -> Row:
-    return {**settings.DEFAULT_LIMITS, **limits}
+    return RawData(limits=limits).limits_in_force
 
 
 def _show_bin_path(storage_key: str) -> str:

@@ -28,6 +28,9 @@ DEBUG = env.bool("DATARUN_DEBUG", default=False)
 ALLOWED_HOSTS = env.list("DATARUN_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("DATARUN_TRUSTED_ORIGINS", default=[])
 
+# How many proxies of our own stand before the web server and add to X-Forwarded-For.
+PROXIES = read_whole_number("DATARUN_PROXIES", 0)
+
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

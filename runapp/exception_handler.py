@@ -19,10 +19,12 @@ logger = logging.getLogger(__name__)
 
 _STATUSES: dict[type[ours.DatarunError], int] = {
     ours.InvalidInput: 400,
+    ours.Forbidden: 403,
     ours.NotFound: 404,
     ours.Conflict: 409,
     ours.Gone: 410,
     ours.TooLarge: 413,
+    ours.TooMany: 429,
     ours.SpecificModuleMissing: 406,
 }
 
@@ -66,7 +68,10 @@ def _answer_ours(error: ours.DatarunError) -> Response:
     status = _STATUSES.get(type(error), 500)
     if status == 500:
         logger.error("%s", error.message)
-    return Response(_describe(error.field, error.code, error.message), status=status)
+    response = Response(_describe(error.field, error.code, error.message), status=status)
+    if isinstance(error, ours.TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def _describe(field: str | None, code: str, message: str) -> dict[str, Any]:

@@ -36,6 +36,12 @@ class NotFound(DatarunError):
     code = "not_found"
 
 
+class Forbidden(DatarunError):
+    """Something that the caller may know of but not do (403)."""
+
+    code = "permission_denied"
+
+
 class Conflict(DatarunError):
     """The request does not fit what is there (409)."""
 
@@ -52,6 +58,29 @@ class TooLarge(DatarunError):
     """More bytes than the server takes (413)."""
 
     code = "too_large"
+
+
+class TooMany(DatarunError):
+    """More than the caller may do for now (429).
+
+    Parameters
+    ----------
+    retry_after_seconds : int
+        When it is worth trying again.
+    """
+
+    code = "throttled"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: int,
+        field: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, field=field, code=code)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class SpecificModuleMissing(DatarunError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold, Worker
+from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -36,6 +36,14 @@ class RawDataAdmin(ReadOnlyAdmin):
     list_filter = ("state",)
     search_fields = ("name", "owner__username")
     list_select_related = ("owner",)
+
+
+@admin.register(Share)
+class ShareAdmin(ReadOnlyAdmin):
+    list_display = ("id", "raw_data", "role", "account", "group", "created_at")
+    list_filter = ("role",)
+    search_fields = ("raw_data__name", "account__username", "group__name")
+    list_select_related = ("raw_data", "account", "group")
 
 
 @admin.register(Submission)

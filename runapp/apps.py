@@ -14,7 +14,8 @@ class RunappConfig(AppConfig):
         # Registers the checks, and connects the receiver that removes a deleted dataset's files,
         # whoever deletes it.
         import runapp.checks
-        import runapp.services.raw_data  # noqa: F401
+        import runapp.services.raw_data
+        import runapp.services.sharing  # noqa: F401
 
         post_migrate.connect(make_clock, sender=self)
 

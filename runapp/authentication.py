@@ -18,6 +18,7 @@ from rest_framework.authentication import BasicAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from runapp.access import with_scope
 from runapp.outages import is_read_only
 
 _MAX_REMEMBERED = 10_000
@@ -42,7 +43,7 @@ class RememberedBasicAuthentication(BasicAuthentication):
     ) -> tuple[Any, None]:
         if "\0" in userid:  # PostgreSQL refuses to look for it
             raise AuthenticationFailed("Invalid username/password.")
-        user = User.objects.filter(username=userid).first()
+        user = with_scope(User.objects.filter(username=userid)).first()
         if user is None or not user.is_active:
             return super().authenticate_credentials(userid, password, request)
         key = _digest_credential(userid, password, user.password)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -13,9 +13,6 @@ from django.db.models import Q
 from runapp.storage import Bin
 from runapp.stores import get_storage
 from runapp.transitions import Phase, State
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import User
 
 MAX_CLIENT_ID = 2**63 - 1
 
@@ -64,14 +61,6 @@ class Removals(models.Model):
         return f"removals of {self.owner_id}: {self.seq}"
 
 
-class OwnedQuerySet(models.QuerySet[Any]):
-    """Rows that belong to an account."""
-
-    def visible_to(self, account: User) -> Self:
-        """Keep what the account may see: its own rows, or all of them for a superuser."""
-        return self if account.is_superuser else self.filter(owner=account)
-
-
 class RawData(models.Model):
     """A dataset and its split into a train and a test part."""
 
@@ -98,6 +87,9 @@ class RawData(models.Model):
         default=False,
         help_text="A fold that fails before `fit` ends the waiting folds of the same code.",
     )
+    is_shared = models.BooleanField(
+        default=False, help_text="Has been shared: others may have folds on it, even if no longer."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
@@ -120,10 +112,8 @@ class RawData(models.Model):
     split_lease_expires_at = models.DateTimeField(null=True)
     split_worker = models.CharField(max_length=255, default="")
 
-    objects = OwnedQuerySet.as_manager()
-
-    # While it is being deleted: those whose folds go with it.
-    owners_of_folds: set[int]
+    # While it is being deleted: the accounts that see rows go with it.
+    audience: set[int]
 
     class Meta:
         verbose_name_plural = "raw data"
@@ -165,6 +155,44 @@ class RawData(models.Model):
         return "specific.py" if "specific.py" in modules else (modules[0] if modules else None)
 
 
+class Share(models.Model):
+    """What an account, or every member of a group, may do with another's dataset."""
+
+    class Role(models.TextChoices):
+        SUBMIT = "submit"
+        READ = "read"
+        MANAGE = "manage"
+
+    raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="shares")
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="shares"
+    )
+    group = models.ForeignKey(
+        "auth.Group", models.CASCADE, null=True, blank=True, related_name="shares"
+    )
+    role = models.CharField(max_length=6, choices=Role)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # While it is being deleted: the accounts that it lets in.
+    grantees: set[int]
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(account=None, group__isnull=False)
+                | Q(account__isnull=False, group=None),
+                name="share_is_of_one",
+            ),
+            models.UniqueConstraint(
+                fields=["raw_data", "account", "role"], name="share_of_account"
+            ),
+            models.UniqueConstraint(fields=["raw_data", "group", "role"], name="share_of_group"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} of dataset {self.raw_data_id}"
+
+
 class Submission(models.Model):
     """A participant's code on one dataset."""
 
@@ -175,8 +203,6 @@ class Submission(models.Model):
     hash_files = models.CharField(max_length=64)
     n_posted = models.PositiveIntegerField(default=0, help_text="Folds ever posted for it.")
     created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = OwnedQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -246,8 +272,6 @@ class SubmissionFold(models.Model):
     new = models.BooleanField(default=True)
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
-
-    objects = OwnedQuerySet.as_manager()
 
     class Meta:
         constraints = [

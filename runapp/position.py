@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, F, Q, QuerySet
@@ -144,7 +145,7 @@ def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) 
 
 def _list_remaining() -> tuple[datetime, list[tuple[int, float]]]:
     """Return the database's time, and the owner and the rest of each fold that runs."""
-    running = SubmissionFold.objects.filter(phase=Phase.RUNNING).annotate(
+    running: QuerySet[Any] = SubmissionFold.objects.filter(phase=Phase.RUNNING).annotate(
         expected=Coalesce(F("owner__fair_share__expected_seconds"), FIRST_EXPECTED_SECONDS)
     )
     rows = running.values_list("owner_id", "started_at", "expected")

@@ -10,11 +10,13 @@ import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from django.db.models import QuerySet
 
 from runapp import wire
+from runapp.access import ANYBODY, READERS, Roles, Scope
 from runapp.models import Predictions, RawData, Submission
 from runapp.selectors import Circumstances
 from runapp.services.predictions import read_predictions
@@ -32,6 +34,29 @@ _HEAVY = ("log_messages", "train_is", "test_is")
 
 
 @dataclass(frozen=True)
+class Readers:
+    """Who is shown a column, beside the owner of the row; to others who see the row it is null.
+
+    Parameters
+    ----------
+    roles : frozenset of str
+        On the row's dataset.
+    sources : tuple of str
+        The fields of the dataset's key and of the owner's.
+    """
+
+    roles: Roles
+    sources: tuple[str, str] = ("raw_data_id", "owner_id")
+
+
+# Results, and what code prints, which may be anything that it has read.
+_READERS_OF_FOLD = Readers(READERS)
+# What went wrong in a split may quote what it was about.
+_READERS_OF_DATASET = Readers(READERS, ("pk", "owner_id"))
+_USERS_OF_DATASET = Readers(ANYBODY, ("pk", "owner_id"))
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a list.
 
@@ -43,11 +68,14 @@ class Column:
         What it is made of, as `values_list` takes it; by default the field of its name.
     show : callable, optional
         Makes of the sources' values what clients see; None is the only one as it is.
+    readers : Readers or None, optional
+        To whom it is shown; None is to all who see the row.
     """
 
     name: str
     sources: tuple[str, ...] = ()
     show: Callable[..., Any] | None = None
+    readers: Readers | None = None
 
     def list_sources(self) -> tuple[str, ...]:
         return self.sources or (self.name,)
@@ -60,6 +88,7 @@ class PredictionsColumn:
     name: str
     part: str
     show: Callable[[Predictions, str], Any]
+    readers: Readers | None = _READERS_OF_FOLD
 
     def list_sources(self) -> tuple[str, ...]:
         return ("pk", "raw_data__storage_key")
@@ -102,19 +131,21 @@ def _make_predictions_columns() -> Iterator[PredictionsColumn]:
 
 OWNER = Column("owner", ("owner__username",))
 _DATABOARD_S = Column("databoard_s", ("submission__databoard_s_id",))
-_FIGURES = tuple(
-    Column(name)
-    for name in (
-        "error_code",
-        "log_messages",
-        "train_time",
-        "validation_time",
-        "test_time",
-        "train_cpu_time",
-        "test_cpu_time",
-        "train_memory",
-        "test_memory",
-    )
+_FIGURES = (
+    Column("error_code"),
+    Column("log_messages", readers=_READERS_OF_FOLD),
+    *map(
+        Column,
+        (
+            "train_time",
+            "validation_time",
+            "test_time",
+            "train_cpu_time",
+            "test_cpu_time",
+            "train_memory",
+            "test_memory",
+        ),
+    ),
 )
 _PREDICTIONS = tuple(_make_predictions_columns())
 
@@ -148,12 +179,12 @@ RAW_DATA_COLUMNS: tuple[AnyColumn, ...] = (
             "target_column",
             "state",
             "error_code",
-            "log_messages",
-            "classes",
-            "n_train",
-            "n_test",
         )
     ),
+    Column("log_messages", readers=_READERS_OF_DATASET),
+    Column("classes", readers=_USERS_OF_DATASET),
+    Column("n_train"),
+    Column("n_test"),
     Column("limits", ("limits",), _show_limits),
     *(Column(name) for name in ("paused", "fail_fast", "created_at")),
 )
@@ -164,8 +195,8 @@ def make_fold_columns(circumstances: Circumstances) -> tuple[AnyColumn, ...]:
     return (
         Column("databoard_sf_id"),
         _DATABOARD_S,
-        Column("train_is", ("train_is",), show_packed),
-        Column("test_is", ("test_is",), show_packed),
+        Column("train_is", ("train_is",), show_packed, readers=_READERS_OF_FOLD),
+        Column("test_is", ("test_is",), show_packed, readers=_READERS_OF_FOLD),
         Column("priority"),
         Column("state"),
         *_FIGURES,
@@ -197,16 +228,25 @@ class RowReader:
         What each row shows, in this order.
     keys : tuple of str
         Fields that the caller wants to know of each row besides.
+    scope : Scope, optional
+        Who reads. By default somebody who may read all that he sees.
     """
 
-    def __init__(self, columns: Sequence[AnyColumn], *, keys: tuple[str, ...] = ("pk",)) -> None:
+    def __init__(
+        self,
+        columns: Sequence[AnyColumn],
+        *,
+        keys: tuple[str, ...] = ("pk",),
+        scope: Scope | None = None,
+    ) -> None:
         self._columns = columns
-        self._sources = list(
-            dict.fromkeys((*keys, *(name for column in columns for name in column.list_sources())))
-        )
-        self._places = [
-            tuple(self._sources.index(name) for name in column.list_sources()) for column in columns
-        ]
+        # Only operators, and who may submit on a dataset, see rows that they may not read whole.
+        is_partial = scope is not None and (scope.is_operator or bool(scope.roles))
+        self._scope = scope if is_partial else None
+        restricted = [c.readers.sources for c in columns if c.readers] if is_partial else []
+        listed = [column.list_sources() for column in columns]
+        self._sources = list(dict.fromkeys(chain(keys, *listed, *restricted)))
+        self._places = [tuple(map(self._sources.index, sources)) for sources in listed]
         self._place_of_pk = self._sources.index("pk")
         self.has_predictions = any(isinstance(column, PredictionsColumn) for column in columns)
         self.is_heavy = self.has_predictions or any(name in self._sources for name in _HEAVY)
@@ -229,7 +269,8 @@ class RowReader:
         """Return fetched rows as clients see them; predictions are read now."""
         if not self.has_predictions:
             return [self._show(values, {}) for values in fetched]
-        made = _read_predictions([self.get_pk(values) for values in fetched])
+        shown = [values for values in fetched if not self._is_hidden(_READERS_OF_FOLD, values)]
+        made = _read_predictions([self.get_pk(values) for values in shown])
         return [self._show(values, made.get(self.get_pk(values), {})) for values in fetched]
 
     def get_pk(self, values: tuple[Any, ...]) -> int:
@@ -238,9 +279,11 @@ class RowReader:
         return pk
 
     def _show(self, values: tuple[Any, ...], made: Mapping[str, Predictions]) -> Row:
-        row = {}
+        row: Row = {}
         for column, places in zip(self._columns, self._places, strict=True):
-            if isinstance(column, PredictionsColumn):
+            if self._is_hidden(column.readers, values):
+                row[column.name] = None
+            elif isinstance(column, PredictionsColumn):
                 predictions = made.get(column.part)
                 row[column.name] = predictions and column.show(predictions, values[places[1]])
             elif column.show is None:
@@ -248,6 +291,12 @@ class RowReader:
             else:
                 row[column.name] = column.show(*(values[place] for place in places))
         return row
+
+    def _is_hidden(self, readers: Readers | None, values: tuple[Any, ...]) -> bool:
+        if self._scope is None or readers is None:
+            return False
+        raw_data_id, owner_id = (values[self._sources.index(name)] for name in readers.sources)
+        return not self._scope.may(readers.roles, raw_data_id=raw_data_id, owner_id=owner_id)
 
 
 def _read_predictions(folds: list[int]) -> dict[int, dict[str, Predictions]]:

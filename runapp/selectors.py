@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import reduce
@@ -13,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db.models import Count, Exists, F, Model, Q, QuerySet, Subquery, Sum, TextField
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
+from runapp.access import Scope
 from runapp.exceptions import Conflict, InvalidInput, NotFound
 from runapp.models import Clock, FairShare, RawData, Removals, Submission, SubmissionFold, Worker
 from runapp.queue import get_cap
@@ -26,7 +28,7 @@ Row = TypeVar("Row", bound=Model)
 FeedModel = type[RawData] | type[SubmissionFold]
 
 
-def find_owner(*, account: User, name: str | None) -> User | None:
+def find_owner(*, scope: Scope, name: str | None) -> User | None:
     """Return the account named in `?owner=`, None when none is named.
 
     Raises
@@ -34,22 +36,29 @@ def find_owner(*, account: User, name: str | None) -> User | None:
     NotFound
         When there is no such account, or the caller may not know of it.
     """
-    if name is None or name == account.username:
-        return None if name is None else account
+    if name is None or name == scope.account.username:
+        return None if name is None else scope.account
     # PostgreSQL refuses to look for a NUL.
-    may_know = account.is_superuser and "\0" not in name
+    may_know = not scope.is_alone and "\0" not in name
     owner = User.objects.filter(username=name).first() if may_know else None
-    if owner is None:
+    if owner is None or not (scope.sees_all or _has_rows_for(scope, owner)):
         raise NotFound("Not found.")
     return owner
 
 
-def list_raw_data(*, account: User, owner: User | None = None) -> QuerySet[RawData]:
+def _has_rows_for(scope: Scope, owner: User) -> bool:
+    return (
+        list_raw_data(scope=scope, owner=owner).exists()
+        or list_folds(scope=scope, owner=owner).exists()
+    )
+
+
+def list_raw_data(*, scope: Scope, owner: User | None = None) -> QuerySet[RawData]:
     """Return the datasets that an account sees, oldest first."""
-    return _keep_owner(RawData.objects.visible_to(account), owner).order_by("pk")
+    return _keep_owner(RawData.objects.all(), scope.keep_raw_data, scope, owner).order_by("pk")
 
 
-def get_raw_data(*, account: User, pk: int, field: str | None = None) -> RawData:
+def get_raw_data(*, scope: Scope, pk: int, field: str | None = None) -> RawData:
     """Return one dataset.
 
     Raises
@@ -59,7 +68,7 @@ def get_raw_data(*, account: User, pk: int, field: str | None = None) -> RawData
     InvalidInput
         Likewise, when `field` names where in a body the id stood.
     """
-    found: RawData | None = RawData.objects.visible_to(account).filter(pk=pk).first()
+    found: RawData | None = list_raw_data(scope=scope).filter(pk=pk).first()
     if found is None and field is not None:
         raise InvalidInput(f"There is no raw data {pk}.", field=field, code="does_not_exist")
     if found is None:
@@ -67,19 +76,19 @@ def get_raw_data(*, account: User, pk: int, field: str | None = None) -> RawData
     return found
 
 
-def list_submissions(*, account: User, owner: User | None = None) -> QuerySet[Submission]:
+def list_submissions(*, scope: Scope, owner: User | None = None) -> QuerySet[Submission]:
     """Return the submissions that an account sees, oldest first."""
-    rows = Submission.objects.visible_to(account).filter(databoard_s_id__isnull=False)
-    return _keep_owner(rows, owner).order_by("pk")
+    rows = Submission.objects.filter(databoard_s_id__isnull=False)
+    return _keep_owner(rows, scope.keep_folds, scope, owner).order_by("pk")
 
 
-def list_folds(*, account: User, owner: User | None = None) -> QuerySet[SubmissionFold]:
+def list_folds(*, scope: Scope, owner: User | None = None) -> QuerySet[SubmissionFold]:
     """Return the folds that an account sees, oldest first."""
-    rows = SubmissionFold.objects.visible_to(account).filter(databoard_sf_id__isnull=False)
-    return _keep_owner(rows, owner).order_by("pk")
+    rows = SubmissionFold.objects.filter(databoard_sf_id__isnull=False)
+    return _keep_owner(rows, scope.keep_folds, scope, owner).order_by("pk")
 
 
-def get_fold(*, account: User, databoard_sf_id: int, owner: User | None = None) -> SubmissionFold:
+def get_fold(*, scope: Scope, databoard_sf_id: int, owner: User | None = None) -> SubmissionFold:
     """Return the fold of a client's id: the caller's own first, else the only one visible.
 
     Raises
@@ -89,9 +98,9 @@ def get_fold(*, account: User, databoard_sf_id: int, owner: User | None = None) 
     Conflict
         When several accounts have a fold of that id; `?owner=` tells which.
     """
-    folds = list_folds(account=account, owner=owner).filter(databoard_sf_id=databoard_sf_id)
+    folds = list_folds(scope=scope, owner=owner).filter(databoard_sf_id=databoard_sf_id)
     found = list(folds)
-    own = [fold for fold in found if fold.owner_id == account.pk]
+    own = [fold for fold in found if fold.owner_id == scope.account.pk]
     if own or len(found) == 1:
         return (own or found)[0]
     if not found:
@@ -164,38 +173,61 @@ def read_clock() -> int:
     return value
 
 
-def read_feed(*, model: FeedModel, owner: User | None) -> Feed:
-    """Return how far the changes have come of an account's rows, or of all; in one query."""
-    return Feed(**Clock.objects.annotate(**_annotate_feed(model, owner)).values(*_FEED)[0])
+def read_feed(*, model: FeedModel, scope: Scope, owner: User | None = None) -> Feed:
+    """Return how far the changes have come of what an account sees, in one query.
 
-
-def read_feed_of_folds(*, owner: User | None) -> tuple[Feed, Circumstances]:
-    """Return how far an account's folds have changed, or all, and what they may wait for now.
-
-    One query, and one more where it is about all accounts.
+    Parameters
+    ----------
+    model : type
+        Of which table.
+    scope : Scope
+        Whose rows the reader sees.
+    owner : User or None, optional
+        The one account whose rows are asked for, if it is one.
     """
-    annotations = _annotate_feed(SubmissionFold, owner) | _annotate_circumstances(owner)
+    annotations = _annotate_feed(model, scope, owner)
+    return Feed(**Clock.objects.annotate(**annotations).values(*_FEED)[0])
+
+
+def read_feed_of_folds(*, scope: Scope, owner: User | None = None) -> tuple[Feed, Circumstances]:
+    """Return how far the folds have changed that an account sees, and what they may wait for now.
+
+    One query, and one more where it is about several accounts.
+    """
+    annotations = _annotate_feed(SubmissionFold, scope, owner)
+    whose = _find_single(scope, owner)
+    annotations |= _annotate_circumstances(whose)
     row = Clock.objects.annotate(**annotations).values("epoch", *annotations)[0]
     feed = Feed(**{name: row[name] for name in _FEED})
-    return feed, _make_circumstances(row, owner)
+    return feed, _make_circumstances(row, whose)
 
 
-def read_circumstances(*, owner: User | None) -> Circumstances:
-    """Return what an account's folds may wait for now, or everybody's."""
-    annotations = _annotate_circumstances(owner)
-    return _make_circumstances(Clock.objects.annotate(**annotations).values(*annotations)[0], owner)
+def read_circumstances(*, scope: Scope) -> Circumstances:
+    """Return what the folds that an account sees may wait for now."""
+    whose = _find_single(scope, None)
+    annotations = _annotate_circumstances(whose)
+    return _make_circumstances(Clock.objects.annotate(**annotations).values(*annotations)[0], whose)
 
 
 _FEED = tuple(field.name for field in fields(Feed))
 
 
-def _annotate_feed(model: FeedModel, owner: User | None) -> dict[str, Any]:
+def _find_single(scope: Scope, owner: User | None) -> User | None:
+    """Return the one account whose rows are asked for, None if they may be of several."""
+    return scope.account if owner is None and scope.is_alone else owner
+
+
+def _annotate_feed(model: FeedModel, scope: Scope, owner: User | None) -> dict[str, Any]:
+    whose = _find_single(scope, owner)
     removed: Any = F("removed_seq")
-    if owner is not None:
-        removed = Coalesce(Subquery(Removals.objects.filter(owner=owner).values("seq")), 0)
+    if not scope.sees_all or whose is not None:
+        # What an account gets to see or ceases to see is noted for it as a removal.
+        accounts = {account.pk for account in (whose, scope.account) if account is not None}
+        removals = Removals.objects.filter(owner__in=accounts).order_by("-seq")
+        removed = Coalesce(Subquery(removals.values("seq")[:1]), 0)
     return {
         "clock": F("value"),
-        "seq": Greatest(_find_latest(model, owner), removed),
+        "seq": Greatest(_find_latest(model, whose), removed),
         "removed": removed,
     }
 
@@ -264,5 +296,13 @@ def count_live_slots() -> int:
     return list_live_workers().aggregate(n=Coalesce(Sum("slots"), 0))["n"] or 0
 
 
-def _keep_owner(rows: QuerySet[Row], owner: User | None) -> QuerySet[Row]:
-    return rows if owner is None else rows.filter(owner=owner)
+def _keep_owner(
+    rows: QuerySet[Row],
+    keep: Callable[[QuerySet[Row]], QuerySet[Row]],
+    scope: Scope,
+    owner: User | None,
+) -> QuerySet[Row]:
+    # One's own rows are all seen: a simpler condition is found by an index.
+    if owner is not None and owner.pk == scope.account.pk:
+        return rows.filter(owner=owner)
+    return keep(rows) if owner is None else keep(rows).filter(owner=owner)

@@ -14,7 +14,7 @@ from runapp.fields import (
     make_id_field,
     make_priority_field,
 )
-from runapp.models import SubmissionFold
+from runapp.models import Share, SubmissionFold
 from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.submissions import Force
@@ -78,6 +78,25 @@ class RawDataChanges(serializers.Serializer[Any]):
         if not attrs:
             raise serializers.ValidationError(
                 {"limits": "Name at least one of limits, paused and fail_fast."}, code="required"
+            )
+        return attrs
+
+
+class ShareInput(serializers.Serializer[Any]):
+    """A share of a dataset with one account or one group."""
+
+    account = serializers.CharField(max_length=150, required=False, allow_null=True)
+    group = serializers.CharField(max_length=150, required=False, allow_null=True)
+    role = serializers.ChoiceField(
+        choices=Share.Role.choices,
+        error_messages={"invalid_choice": f"There are: {', '.join(Share.Role.values)}."},
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in ("account", "group") if attrs.get(name) is not None]
+        if len(given) != 1:
+            raise serializers.ValidationError(
+                {"account": "Name either an account or a group."}, code="contradictory"
             )
         return attrs
 

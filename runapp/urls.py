@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from runapp.models import MAX_CLIENT_ID, Predictions
-from runapp.views import bulk, folds, predictions, raw_data
+from runapp.views import bulk, folds, predictions, raw_data, shares
 
 
 class IdConverter:
@@ -42,6 +42,8 @@ urlpatterns = [
     path("rawdata/", raw_data.RawDataList.as_view()),
     path("rawdata/<id:pk>/", raw_data.RawDataDetail.as_view()),
     path("rawdata/<id:pk>/folds/", raw_data.Folds.as_view()),
+    path("rawdata/<id:pk>/shares/", shares.ShareList.as_view()),
+    path("rawdata/<id:pk>/shares/<id:share>/", shares.ShareDetail.as_view()),
     path("submission/", folds.SubmissionList.as_view()),
     path("submissionfold/", folds.SubmissionFoldList.as_view()),
     path("submissionfold/bulk/", bulk.SubmissionFoldBulk.as_view()),

@@ -228,6 +228,90 @@ def custom_post_split(
     return _send("POST", host_url, "rawdata/customsplit/", username, password, body)
 
 
+def post_share(
+    host_url: str,
+    username: str,
+    password: str,
+    raw_data_id: int,
+    role: str,
+    account: str | None = None,
+    group: str | None = None,
+) -> requests.Response:
+    """Let another account, or the members of a group, use a dataset.
+
+    Parameters
+    ----------
+    host_url : str
+        The server's address, such as `http://127.0.0.1:8000/`.
+    username : str
+        Name of the account.
+    password : str
+        Password of the account.
+    raw_data_id : int
+        Id of the dataset.
+    role : {'submit', 'read', 'manage'}
+        Post folds on it; see everybody's folds on it; both, and change it.
+    account, group : str, optional
+        Name of the one or of the other.
+
+    Returns
+    -------
+    requests.Response
+        201 and the share, or a refusal.
+    """
+    body = {"role": role, "account": account, "group": group}
+    return _send("POST", host_url, f"rawdata/{raw_data_id}/shares/", username, password, body)
+
+
+def get_shares(host_url: str, username: str, password: str, raw_data_id: int) -> requests.Response:
+    """Get the shares of a dataset.
+
+    Parameters
+    ----------
+    host_url : str
+        The server's address, such as `http://127.0.0.1:8000/`.
+    username : str
+        Name of the account.
+    password : str
+        Password of the account.
+    raw_data_id : int
+        Id of the dataset.
+
+    Returns
+    -------
+    requests.Response
+        200 and an array of `{id, account, group, role, created_at}`, or a refusal.
+    """
+    return _send("GET", host_url, f"rawdata/{raw_data_id}/shares/", username, password)
+
+
+def delete_share(
+    host_url: str, username: str, password: str, raw_data_id: int, share_id: int
+) -> requests.Response:
+    """Withdraw a share of a dataset; folds that were posted by it stay.
+
+    Parameters
+    ----------
+    host_url : str
+        The server's address, such as `http://127.0.0.1:8000/`.
+    username : str
+        Name of the account.
+    password : str
+        Password of the account.
+    raw_data_id : int
+        Id of the dataset.
+    share_id : int
+        Id of the share.
+
+    Returns
+    -------
+    requests.Response
+        204, or a refusal.
+    """
+    path = f"rawdata/{raw_data_id}/shares/{share_id}/"
+    return _send("DELETE", host_url, path, username, password)
+
+
 def post_submission_fold(
     host_url: str,
     username: str,

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import IntegrityError, models
 from django.db.models.functions import Now
 
-from runapp.exceptions import Conflict, DatarunError, InvalidInput, StorageAway
+from runapp.access import check_may_submit
+from runapp.exceptions import Conflict, DatarunError, Forbidden, InvalidInput, StorageAway
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.outages import is_outage
 from runapp.services.feed import note, publishing
@@ -116,6 +118,7 @@ class _Books:
 
     def __init__(self, owner: User, items: Sequence[Item]) -> None:
         self._owner = owner
+        self._open: set[int] = set()
         self._codes = dict(self._find_codes({item.submission_id for item in items}))
         ids = {item.fold_id for item in items}
         rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id__in=ids)
@@ -136,10 +139,16 @@ class _Books:
         code = self._find_code(item)
         if code is None:
             return False
+        self._check_may_submit(code.raw_data)
         check_rows(item.posted, code.raw_data)
         self._codes[item.submission_id] = code
         self._taken.add(item.fold_id)
         return True
+
+    def _check_may_submit(self, raw_data: RawData) -> None:
+        if raw_data.pk not in self._open:
+            check_may_submit(self._owner, raw_data)
+            self._open.add(raw_data.pk)
 
     def get_code(self, item: Item) -> _Code:
         """Return what an admitted item's submission is made of."""
@@ -179,7 +188,7 @@ def _post_alone(owner: User, item: Item) -> Result:
         fold, _ = post_fold(
             owner=owner, posted=item.posted, submission=item.submission, force=item.force
         )
-    except (InvalidInput, Conflict) as error:
+    except (InvalidInput, Forbidden, Conflict) as error:
         return error
     return int(fold.pk)
 
@@ -236,14 +245,14 @@ def _lock_datasets(keys: set[int]) -> list[int]:
 def _lock_submissions(
     owner: User, codes: Mapping[int, _Code], trees: Mapping[int, Tree]
 ) -> dict[int, Submission]:
-    rows = Submission.objects.select_for_update(no_key=True)
+    rows: models.QuerySet[Any] = Submission.objects.select_for_update(no_key=True)
     rows = rows.filter(owner=owner, databoard_s_id__in=codes)
     found = {row.databoard_s_id: row for row in rows.order_by("pk")}
     for row in found.values():
         code = codes[row.databoard_s_id]
         if row.raw_data_id != code.raw_data.pk or row.hash_files != code.digest:
             raise Conflict("A submission changed meanwhile.")
-    made = [
+    made: list[Any] = [
         Submission(
             owner=owner,
             raw_data=codes[number].raw_data,

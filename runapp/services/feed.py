@@ -16,7 +16,7 @@ locks these rows, and then waits for folds or for the clock, leaves their keys f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -62,14 +62,20 @@ def note(model: type[models.Model]) -> None:
     touched.add(model)
 
 
-def note_removal(*, owner_id: int) -> None:
-    """Note that rows of an account are being removed: what clients know has to be read anew.
+def note_removal(*, owner_ids: Iterable[int]) -> None:
+    """Note that what accounts see has changed otherwise than by rows: they have to read it anew.
 
-    The clock is locked from here to the end of the caller's transaction.
+    Rows are being removed, or they come to see others, or cease to. The clock is locked from here
+    to the end of the caller's transaction.
     """
     now = _tick()
     Clock.objects.filter(pk=_THE_ROW).update(removed_seq=now)
-    Removals.objects.update_or_create(owner_id=owner_id, defaults={"seq": now})
+    Removals.objects.bulk_create(
+        [Removals(owner_id=owner_id, seq=now) for owner_id in sorted(owner_ids)],
+        update_conflicts=True,
+        unique_fields=["owner"],
+        update_fields=["seq"],
+    )
 
 
 def begin_epoch() -> None:

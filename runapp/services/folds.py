@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from runapp import dispatch, wire
+from runapp.access import check_may_submit
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.queue import lock_claims
@@ -66,12 +67,15 @@ def post_fold(
     InvalidInput
         When the dataset or files are missing, the indices do not fit the split, or the id is
         taken and no force given.
+    Forbidden
+        When the dataset is another's who lets the account look at most.
     Conflict
         When other files come for a known submission without force.
     """
     _check_id(owner, posted, submission, force)
     known = find_submission(owner=owner, databoard_s_id=submission.databoard_s_id)
     raw_data = check_submission(posted=submission, known=known, force=force)
+    check_may_submit(owner, raw_data)
     check_rows(posted, raw_data)
     # What can be refused has been: only now is something written.
     try:

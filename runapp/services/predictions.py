@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import models
 from numpy.typing import NDArray
 
+from runapp.access import Scope
 from runapp.models import Predictions, SubmissionFold
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
@@ -75,18 +77,20 @@ class HandedOut:
     were_new: frozenset[int]
 
 
-def hand_out_listed(*, account: User, owner: User, ids: list[int]) -> HandedOut:
-    """Hand out the finished folds among the ids, in that order; they stop being new.
+def hand_out_listed(*, scope: Scope, owner: User, ids: list[int]) -> HandedOut:
+    """Hand out those of an account's finished folds that the reader may read, in the ids' order.
 
-    Only the owner's own reading counts as delivery: another who may look leaves the mark.
+    They stop being new, if it is their owner who reads: another who may look leaves the mark.
     """
-    wanted = SubmissionFold.objects.filter(owner=owner, state__in=FINISHED)
+    finished = SubmissionFold.objects.filter(owner=owner, state__in=FINISHED)
+    is_own = owner.pk == scope.account.pk
+    wanted: models.QuerySet[Any] = finished if is_own else scope.keep_readable(finished)
     found: dict[int, int] = {}
     for some in _cut(ids):
         rows = wanted.filter(databoard_sf_id__in=some)
         found.update(rows.values_list("databoard_sf_id", "pk"))
     keys = [found[sf_id] for sf_id in dict.fromkeys(ids) if sf_id in found]
-    new = _take_new(wanted, keys) if account == owner else frozenset()
+    new = _take_new(wanted, keys) if is_own else frozenset()
     return HandedOut(keys, new)
 
 

@@ -12,6 +12,7 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from runapp import dispatch
+from runapp.access import list_audience
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
@@ -86,7 +87,7 @@ def change_raw_data(
         Whether a fold that fails before `fit` ends the waiting ones of the same code.
     """
     with publishing():
-        locked = _lock(raw_data)
+        locked = lock_raw_data(raw_data)
         merged = {**locked.limits, **(limits or {})}
         locked.limits = {key: value for key, value in merged.items() if value is not None}
         locked.paused = locked.paused if paused is None else paused
@@ -110,31 +111,24 @@ def delete_raw_data(*, raw_data: RawData) -> None:
     with transaction.atomic():
         # First of all the dataset, like whoever else touches it and its folds. Then the folds, like
         # a worker that records: what refers to them goes only once no worker can add to it.
-        locked = _lock(raw_data)
+        locked = lock_raw_data(raw_data)
         folds = SubmissionFold.objects.filter(raw_data=locked)
         list(order_locks(folds).values_list("pk"))
         locked.delete()
 
 
-@receiver(pre_delete, sender=RawData, dispatch_uid="find_owners")
-def find_owners(instance: RawData, **rest: object) -> None:
-    """Find out whose folds go with a dataset, while they are there."""
+@receiver(pre_delete, sender=RawData, dispatch_uid="find_audience")
+def find_audience(instance: RawData, **rest: object) -> None:
+    """Find out who sees a dataset or has folds on it, while it is there."""
     owners = SubmissionFold.objects.filter(raw_data=instance).order_by().values_list("owner_id")
-    instance.owners_of_folds = {instance.owner_id, *(key for (key,) in owners.distinct())}
+    instance.audience = list_audience([instance.pk]) | {key for (key,) in owners.distinct()}
 
 
 @receiver(post_delete, sender=RawData, dispatch_uid="forget_raw_data")
 def forget_raw_data(instance: RawData, **rest: object) -> None:
     """Forget a deleted dataset, whoever deleted it: an account takes its datasets along."""
-    for owner_id in sorted(instance.owners_of_folds):
-        note_removal(owner_id=owner_id)
+    note_removal(owner_ids=instance.audience)
     transaction.on_commit(instance.bin.remove, robust=True)
-
-
-@receiver(post_delete, sender=User, dispatch_uid="forget_account")
-def forget_account(instance: User, **rest: object) -> None:
-    """Note that a deleted account's rows are gone, for those who see everybody's."""
-    note_removal(owner_id=instance.pk)
 
 
 def request_split(
@@ -173,7 +167,7 @@ def request_custom_split(*, raw_data: RawData, force: bool) -> str:
 def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) -> str:
     folds = SubmissionFold.objects.filter(submission__raw_data=raw_data)
     with publishing():
-        rows = RawData.objects.filter(pk=_lock(raw_data).pk)
+        rows = RawData.objects.filter(pk=lock_raw_data(raw_data).pk)
         if not force and folds.exists():
             raise Conflict("This dataset has folds; force splits it again.")
         touch(
@@ -195,7 +189,14 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
         return dispatch.ring()
 
 
-def _lock(raw_data: RawData) -> RawData:
+def lock_raw_data(raw_data: RawData) -> RawData:
+    """Lock a dataset, first of all, in the transaction of whoever changes it; return it anew.
+
+    Raises
+    ------
+    NotFound
+        When it has just been deleted.
+    """
     # Not its key, for which a fold's worker asks when it commits (`feed.py`).
     rows = RawData.objects.select_for_update(no_key=True).filter(pk=raw_data.pk)
     locked: RawData | None = rows.first()

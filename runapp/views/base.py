@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, cast
 
 from django.contrib.auth.models import User
@@ -10,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from runapp.access import Scope, read_scope
 from runapp.outages import is_locked
 from runapp.selectors import find_owner
 
@@ -36,10 +38,14 @@ class DatarunView(APIView):
     def get_account(self) -> User:
         return cast(User, self.request.user)
 
+    @cached_property
+    def scope(self) -> Scope:
+        """Whose rows the caller sees."""
+        return read_scope(self.get_account())
+
     def get_owner(self) -> User | None:
         """Return the account of `?owner=`, if one is named."""
-        name = self.request.query_params.get("owner")
-        return find_owner(account=self.get_account(), name=name)
+        return find_owner(scope=self.scope, name=self.request.query_params.get("owner"))
 
 
 def read_input(serializer: type[BaseSerializer[Any]], request: Request) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Intake:
 
     def __init__(self, view: DatarunView, *, names: tuple[str, ...] | None) -> None:
         self.n_posted = 0
-        self._account = view.get_account()
+        self._account, self._scope = view.get_account(), view.scope
         self._names = names
         self._shape = SubmissionFoldInput()
         self._outage: Exception | None = None
@@ -131,15 +131,13 @@ class Intake:
         if pk is None:
             return None
         if pk not in known:
-            known[pk] = get_raw_data(account=self._account, pk=pk, field="raw_data")
+            known[pk] = get_raw_data(scope=self._scope, pk=pk, field="raw_data")
         return known[pk]
 
     def _make_reader(self) -> RowReader:
-        is_superuser = self._account.is_superuser
-        columns = make_fold_columns(
-            read_circumstances(owner=None if is_superuser else self._account)
-        )
-        return RowReader(pick_columns((*columns, OWNER) if is_superuser else columns, self._names))
+        columns = make_fold_columns(read_circumstances(scope=self._scope))
+        shown = columns if self._scope.is_alone else (*columns, OWNER)
+        return RowReader(pick_columns(shown, self._names))
 
     def _read(self, keys: list[int]) -> dict[int, Row]:
         """Return the rows of folds by their keys; none when the database has just gone away."""

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.exceptions import NotFound
+from runapp.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.models import Submission, SubmissionFold
 from runapp.position import find_position
@@ -46,12 +46,13 @@ class SubmissionList(ListView):
     filters = SubmissionFilter
     has_changes = False
 
-    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[Submission]:
-        return list_submissions(account=account, owner=owner)
+    def list_rows(self, *, owner: User | None) -> QuerySet[Submission]:
+        return list_submissions(scope=self.scope, owner=owner)
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
         # A submission comes and changes with a fold only.
-        return read_feed(model=SubmissionFold, owner=owner), SUBMISSION_COLUMNS
+        feed = read_feed(model=SubmissionFold, scope=self.scope, owner=owner)
+        return feed, SUBMISSION_COLUMNS
 
 
 class FoldListView(ListView):
@@ -60,18 +61,16 @@ class FoldListView(ListView):
     topic = "submissionfold"
     filters = FoldFilter
 
-    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[SubmissionFold]:
-        return list_folds(account=account, owner=owner)
+    def list_rows(self, *, owner: User | None) -> QuerySet[SubmissionFold]:
+        return list_folds(scope=self.scope, owner=owner)
 
 
 class FoldView(DatarunView):
     """Shows single folds with all their attributes."""
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
-        account = self.get_account()
-        circumstances = read_circumstances(owner=None if account.is_superuser else account)
-        columns = make_fold_columns(circumstances)
-        reader = RowReader((*columns, OWNER) if account.is_superuser else columns)
+        columns = make_fold_columns(read_circumstances(scope=self.scope))
+        reader = RowReader(columns if self.scope.is_alone else (*columns, OWNER), scope=self.scope)
         rows = reader.show(reader.fetch(SubmissionFold.objects.filter(pk=fold.pk)))
         if not rows:  # deleted with its dataset since it was found
             raise NotFound("Not found.")
@@ -82,19 +81,18 @@ class SubmissionFoldList(FoldListView, FoldView):
     """List the folds with all their attributes, or post one."""
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        feed, circumstances = read_feed_of_folds(owner=owner)
+        feed, circumstances = read_feed_of_folds(scope=self.scope, owner=owner)
         return feed, make_fold_columns(circumstances)
 
     def post(self, request: Request) -> Response:
         posted = read_input(SubmissionFoldInput, request)
-        account = self.get_account()
         raw_data = (
-            get_raw_data(account=account, pk=posted["raw_data"], field="raw_data")
+            get_raw_data(scope=self.scope, pk=posted["raw_data"], field="raw_data")
             if posted["raw_data"] is not None
             else None
         )
         fold, task_id = services.post_fold(
-            owner=account,
+            owner=self.get_account(),
             posted=services.PostedFold(
                 databoard_sf_id=posted["databoard_sf_id"],
                 train_is=posted["train_is"],
@@ -128,19 +126,23 @@ class SubmissionFoldDetail(FoldView):
         return Response(self.show(self._find(databoard_sf_id)))
 
     def delete(self, request: Request, databoard_sf_id: int) -> Response:
-        fold = self._find(databoard_sf_id)
+        fold = self._find_to_steer(databoard_sf_id)
         was_running = services.cancel_fold(fold=fold)
         return Response(self.show(fold), status=202 if was_running else 200)
 
     def patch(self, request: Request, databoard_sf_id: int) -> Response:
-        fold = self._find(databoard_sf_id)
+        fold = self._find_to_steer(databoard_sf_id)
         services.change_priority(fold=fold, **read_input(PriorityInput, request))
         return Response(self.show(fold))
 
     def _find(self, databoard_sf_id: int) -> SubmissionFold:
-        return get_fold(
-            account=self.get_account(), databoard_sf_id=databoard_sf_id, owner=self.get_owner()
-        )
+        return get_fold(scope=self.scope, databoard_sf_id=databoard_sf_id, owner=self.get_owner())
+
+    def _find_to_steer(self, databoard_sf_id: int) -> SubmissionFold:
+        fold = self._find(databoard_sf_id)
+        if not self.scope.may_steer(fold):
+            raise Forbidden("You may look at this fold, not change it.")
+        return fold
 
 
 class SubmissionFoldLightList(FoldListView):
@@ -149,4 +151,4 @@ class SubmissionFoldLightList(FoldListView):
     may_wait = True
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        return read_feed(model=SubmissionFold, owner=owner), LIGHT_COLUMNS
+        return read_feed(model=SubmissionFold, scope=self.scope, owner=owner), LIGHT_COLUMNS

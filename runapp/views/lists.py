@@ -43,17 +43,16 @@ class ListView(DatarunView):
     has_changes: ClassVar[bool] = True
     may_wait: ClassVar[bool] = False
 
-    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[Any]:
-        """Return what the caller may see."""
+    def list_rows(self, *, owner: User | None) -> QuerySet[Any]:
+        """Return what the caller sees, of one account or of all."""
         raise NotImplementedError
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        """Return how far an account's rows have changed, or all, and the columns there are."""
+        """Return how far these rows have changed, and the columns there are."""
         raise NotImplementedError
 
     def get(self, request: Request) -> HttpResponseBase:
-        account = self.get_account()
-        self.scope = self.get_owner() or (None if account.is_superuser else account)
+        self.owner = self.get_owner()
         query = self._read_query()
         waited = self._wait(query)
         feed, columns = self._look(query)
@@ -71,19 +70,25 @@ class ListView(DatarunView):
         return response
 
     def _read_query(self) -> ListQuery:
-        account = self.get_account()
         return read_list_query(
             self.request.query_params,
-            rows=self.list_rows(account=account, owner=self.scope),
+            rows=self.list_rows(owner=self.owner),
             filters=self.filters,
-            topic=f"{self.topic}:{account.pk}:{'all' if self.scope is None else self.scope.pk}",
+            topic=f"{self.topic}:{self.get_account().pk}:{self._name_rows()}",
             has_changes=self.has_changes,
             known=_OTHER_PARAMETERS,
         )
 
+    def _name_rows(self) -> str:
+        """Name whose rows are listed: a cursor is good for these only."""
+        pk = self.get_account().pk
+        owner_pk = pk if self.owner is None else self.owner.pk
+        is_part = self.owner is not None and owner_pk == pk and not self.scope.is_alone
+        return f"{pk} only" if is_part else str(owner_pk)
+
     def _look(self, query: ListQuery) -> tuple[Feed, tuple[AnyColumn, ...]]:
-        feed, columns = self.look(owner=self.scope)
-        all_columns = (*columns, OWNER) if self.get_account().is_superuser else tuple(columns)
+        feed, columns = self.look(owner=self.owner)
+        all_columns = tuple(columns) if self.scope.is_alone else (*columns, OWNER)
         return feed, pick_columns(all_columns, query.fields)
 
     def _wait(self, query: ListQuery) -> int | None:
@@ -108,6 +113,8 @@ class ListView(DatarunView):
             feed.seq,
             account.pk,
             account.is_superuser,
+            self.scope.is_operator,
+            sorted((key, sorted(roles)) for key, roles in self.scope.roles.items()),
             self.request.get_full_path(),
             settings.DEFAULT_LIMITS,
             # Of what a column shows beside the row, its parameters.
@@ -122,7 +129,7 @@ class ListView(DatarunView):
     def _answer(
         self, query: ListQuery, feed: Feed, columns: Sequence[AnyColumn]
     ) -> HttpResponseBase:
-        reader = RowReader(columns, keys=query.keys)
+        reader = RowReader(columns, keys=query.keys, scope=self.scope)
         rows = query.list_rows(feed)
         if query.limit is None:
             return streams.answer_array(_read_all(query, rows, reader))

@@ -6,16 +6,16 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from runapp import npy, streams
-from runapp.exceptions import NotFound, StorageAway, StorageError
+from runapp.access import READERS
+from runapp.exceptions import Forbidden, NotFound, StorageAway, StorageError
 from runapp.models import Predictions, SubmissionFold
-from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, Row, RowReader, read_in_order
+from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
 from runapp.selectors import get_fold, get_raw_data
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.services import predictions as services
@@ -33,8 +33,9 @@ class PredictionsView(DatarunView):
     is_sending = False
 
     def answer(self, handed_out: HandedOut) -> HttpResponseBase:
-        is_superuser = self.get_account().is_superuser
-        columns = (*PREDICTIONS_ROW_COLUMNS, OWNER) if is_superuser else PREDICTIONS_ROW_COLUMNS
+        columns: tuple[AnyColumn, ...] = PREDICTIONS_ROW_COLUMNS
+        if not self.scope.is_alone:
+            columns = (*columns, OWNER)
         try:
             response = streams.answer_array(self._read(handed_out, RowReader(columns)))
         except Exception:
@@ -77,9 +78,8 @@ class PredictionList(PredictionsView):
 
     def post(self, request: Request) -> HttpResponseBase:
         ids = read_input(PredictionListInput, request)["list_submission_fold"]
-        account = self.get_account()
-        owner = self.get_owner() or account
-        return self.answer(services.hand_out_listed(account=account, owner=owner, ids=ids))
+        owner = self.get_owner() or self.get_account()
+        return self.answer(services.hand_out_listed(scope=self.scope, owner=owner, ids=ids))
 
 
 class PredictionNew(PredictionsView):
@@ -89,7 +89,7 @@ class PredictionNew(PredictionsView):
         posted = read_input(PredictionNewInput, request)
         account, limit = self.get_account(), posted.pop("limit")
         if posted["raw_data_id"] is not None:
-            get_raw_data(account=account, pk=posted["raw_data_id"])
+            get_raw_data(scope=self.scope, pk=posted["raw_data_id"])
         waited = hold(request, services.list_new(owner=account, **posted).exists)
         response = self.answer(services.hand_out_new(owner=account, limit=limit, **posted))
         tell_waited(response, waited)
@@ -109,8 +109,9 @@ class PredictionsFile(DatarunView):
     content_negotiation_class = AnyAccept
 
     def get(self, request: Request, databoard_sf_id: int, part: str) -> HttpResponseBase:
-        account: User = self.get_account()
-        fold = get_fold(account=account, databoard_sf_id=databoard_sf_id, owner=self.get_owner())
+        fold = get_fold(scope=self.scope, databoard_sf_id=databoard_sf_id, owner=self.get_owner())
+        if not self.scope.may(READERS, raw_data_id=fold.raw_data_id, owner_id=fold.owner_id):
+            raise Forbidden("You may look at this fold, not at its predictions.")
         found = Predictions.objects.filter(fold=fold, part=part).first()
         if found is None:
             raise NotFound("This fold has no predictions of that part.")

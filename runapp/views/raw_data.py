@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp import wire
+from runapp.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
 from runapp.exceptions import NotFound
 from runapp.filters import RawDataFilter
 from runapp.models import RawData
@@ -34,11 +35,15 @@ from runapp.views.lists import ListView
 class RawDataView(DatarunView):
     """Shows single datasets."""
 
+    def find(self, pk: int, roles: Roles) -> RawData:
+        """Return a dataset that the caller may use as one of the roles may."""
+        raw_data = get_raw_data(scope=self.scope, pk=pk)
+        self.scope.check_raw_data(raw_data, roles)
+        return raw_data
+
     def show(self, raw_data: RawData) -> dict[str, Any]:
-        columns = (
-            (*RAW_DATA_COLUMNS, OWNER) if self.get_account().is_superuser else RAW_DATA_COLUMNS
-        )
-        reader = RowReader(columns)
+        columns = RAW_DATA_COLUMNS if self.scope.is_alone else (*RAW_DATA_COLUMNS, OWNER)
+        reader = RowReader(columns, scope=self.scope)
         rows = reader.show(reader.fetch(RawData.objects.filter(pk=raw_data.pk)))
         if not rows:  # deleted since it was found
             raise NotFound("Not found.")
@@ -53,11 +58,11 @@ class RawDataList(ListView, RawDataView):
     topic = "rawdata"
     filters = RawDataFilter
 
-    def list_rows(self, *, account: User, owner: User | None) -> QuerySet[RawData]:
-        return list_raw_data(account=account, owner=owner)
+    def list_rows(self, *, owner: User | None) -> QuerySet[RawData]:
+        return list_raw_data(scope=self.scope, owner=owner)
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        return read_feed(model=RawData, owner=owner), RAW_DATA_COLUMNS
+        return read_feed(model=RawData, scope=self.scope, owner=owner), RAW_DATA_COLUMNS
 
     def post(self, request: Request) -> Response:
         posted = read_input(RawDataInput, request)
@@ -70,43 +75,44 @@ class RawDataDetail(RawDataView):
     """One dataset."""
 
     def get(self, request: Request, pk: int) -> Response:
-        raw_data = get_raw_data(account=self.get_account(), pk=pk)
-        return Response(self.show(raw_data))
+        return Response(self.show(get_raw_data(scope=self.scope, pk=pk)))
 
     def patch(self, request: Request, pk: int) -> Response:
-        raw_data = get_raw_data(account=self.get_account(), pk=pk)
+        raw_data = get_raw_data(scope=self.scope, pk=pk)
         changes = read_input(RawDataChanges, request)
+        if set(changes) != {"paused"} or not self.scope.may_steer(raw_data):
+            self.scope.check_raw_data(raw_data, MANAGERS)
         changed = services.change_raw_data(raw_data=raw_data, **changes)
         return Response(self.show(changed))
 
     def delete(self, request: Request, pk: int) -> Response:
-        services.delete_raw_data(raw_data=get_raw_data(account=self.get_account(), pk=pk))
+        services.delete_raw_data(raw_data=self.find(pk, NOBODY_ELSE))
         return Response(status=204)
 
 
-class Split(DatarunView):
+class Split(RawDataView):
     """Split a CSV dataset into a train and a test part."""
 
     def post(self, request: Request) -> Response:
         posted = read_input(SplitInput, request)
-        raw_data = get_raw_data(account=self.get_account(), pk=posted.pop("raw_data_id"))
+        raw_data = self.find(posted.pop("raw_data_id"), MANAGERS)
         return Response({"task_id": services.request_split(raw_data=raw_data, **posted)})
 
 
-class CustomSplit(DatarunView):
+class CustomSplit(RawDataView):
     """Split a dataset by its own module."""
 
     def post(self, request: Request) -> Response:
         posted = read_input(CustomSplitInput, request)
-        raw_data = get_raw_data(account=self.get_account(), pk=posted.pop("raw_data_id"))
+        raw_data = self.find(posted.pop("raw_data_id"), MANAGERS)
         return Response({"task_id": services.request_custom_split(raw_data=raw_data, **posted)})
 
 
-class Folds(DatarunView):
+class Folds(RawDataView):
     """Make cross-validation folds of the train part."""
 
     def post(self, request: Request, pk: int) -> Response:
-        raw_data = get_raw_data(account=self.get_account(), pk=pk)
+        raw_data = self.find(pk, ANYBODY)
         posted = read_input(FoldsInput, request)
         folds = cross_validation.make_folds(raw_data=raw_data, **posted)
         return Response(

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from runapp.access import Scope
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.selectors import read_feed
@@ -27,6 +28,8 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
+
+EVERYTHING = Scope(User(username="root", is_superuser=True))
 
 
 def read_clock() -> int:
@@ -151,14 +154,14 @@ def test_removal_is_told_to_the_owner_alone() -> None:
     account, other = make_account(), make_account("bob")
     dataset = make_ready_dataset(account)
     make_ready_dataset(other)
-    before = read_feed(model=SubmissionFold, owner=other)
+    before = read_feed(model=SubmissionFold, scope=Scope(other))
 
     raw_data.delete_raw_data(raw_data=dataset)
 
-    mine = read_feed(model=SubmissionFold, owner=account)
+    mine = read_feed(model=SubmissionFold, scope=Scope(account))
     assert mine.removed == read_clock() == mine.seq
-    assert read_feed(model=SubmissionFold, owner=other).removed == before.removed == 0
-    assert read_feed(model=SubmissionFold, owner=None).removed == mine.removed
+    assert read_feed(model=SubmissionFold, scope=Scope(other)).removed == before.removed == 0
+    assert read_feed(model=SubmissionFold, scope=EVERYTHING).removed == mine.removed
 
 
 def test_removal_is_told_to_those_whose_folds_go_along() -> None:
@@ -168,8 +171,8 @@ def test_removal_is_told_to_those_whose_folds_go_along() -> None:
 
     raw_data.delete_raw_data(raw_data=dataset)
 
-    assert read_feed(model=SubmissionFold, owner=root).removed > 0
-    assert read_feed(model=RawData, owner=account).removed > 0
+    assert read_feed(model=SubmissionFold, scope=Scope(root)).removed > 0
+    assert read_feed(model=RawData, scope=Scope(account)).removed > 0
 
 
 def test_account_without_datasets_is_deleted_with_its_folds() -> None:
@@ -178,7 +181,7 @@ def test_account_without_datasets_is_deleted_with_its_folds() -> None:
 
     root.delete()
 
-    assert read_feed(model=SubmissionFold, owner=None).removed == read_clock()
+    assert read_feed(model=SubmissionFold, scope=EVERYTHING).removed == read_clock()
 
 
 def test_account_is_deleted_with_what_it_has() -> None:
@@ -187,15 +190,15 @@ def test_account_is_deleted_with_what_it_has() -> None:
 
     account.delete()
 
-    assert read_feed(model=SubmissionFold, owner=None).removed == read_clock()
+    assert read_feed(model=SubmissionFold, scope=EVERYTHING).removed == read_clock()
 
 
 def test_new_epoch_is_another() -> None:
-    before = read_feed(model=RawData, owner=None)
+    before = read_feed(model=RawData, scope=EVERYTHING)
 
     feed.begin_epoch()
 
-    after = read_feed(model=RawData, owner=None)
+    after = read_feed(model=RawData, scope=EVERYTHING)
     assert after.epoch != before.epoch
     assert after.clock > before.clock
 
@@ -229,7 +232,7 @@ def test_feed_is_read_by_looks_into_indexes(owner: bool) -> None:
     make_fold(account, make_ready_dataset(account))
 
     with CaptureQueriesContext(connection) as queries:
-        read_feed(model=SubmissionFold, owner=account if owner else None)
+        read_feed(model=SubmissionFold, scope=Scope(account) if owner else EVERYTHING)
 
     (query,) = queries.captured_queries
     with connection.cursor() as cursor:

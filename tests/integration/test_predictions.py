@@ -11,6 +11,7 @@ import pytest
 from django.db import connections
 
 from runapp import rows
+from runapp.access import Scope
 from runapp.exceptions import StorageAway, StorageError
 from runapp.models import SubmissionFold
 from runapp.services.predictions import hand_out_listed
@@ -476,7 +477,7 @@ def test_lists_of_many_ids_in_any_order_hold_up_nobody(monkeypatch: pytest.Monke
         try:
             for _ in range(30):
                 SubmissionFold.objects.filter(pk__in=keys[:1]).update(new=True)
-                hand_out_listed(account=account, owner=account, ids=order)
+                hand_out_listed(scope=Scope(account), owner=account, ids=order)
             return 30
         finally:
             connections.close_all()

@@ -1,0 +1,159 @@
+"""Sharing datasets, and what else changes who sees what.
+
+An account that comes to see rows of others, or ceases to, cannot be told of it by these rows: they
+have not changed. It is told to read its lists anew (`feed.note_removal`), whoever changed it and
+where: the API, the admin site, or a deletion that took a share, a group or an account along.
+"""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import Group, User
+from django.db import IntegrityError, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
+from django.dispatch import receiver
+
+from runapp.access import list_audience
+from runapp.exceptions import InvalidInput, NotFound
+from runapp.models import RawData, Share, SubmissionFold
+from runapp.services.feed import note_removal, publishing
+from runapp.services.raw_data import lock_raw_data
+
+TAKEN = "This dataset is shared so already."
+# What an account is asked for while it goes: those who see folds of it.
+_AUDIENCE = "_datarun_audience"
+
+
+def share_raw_data(
+    *, raw_data: RawData, role: str, account: str | None = None, group: str | None = None
+) -> Share:
+    """Let an account, or the members of a group, use a dataset.
+
+    Parameters
+    ----------
+    role : str
+        One of `Share.Role`.
+    account, group : str or None
+        The name of the one or of the other.
+
+    Raises
+    ------
+    InvalidInput
+        When there is none of that name, it is the owner's, or the dataset is shared so already.
+    NotFound
+        When the dataset has just been deleted.
+    """
+    grantee = _find_grantee(raw_data, account, group)
+    try:
+        with publishing():
+            # Locked first, like by whoever touches a dataset and what belongs to it.
+            locked = lock_raw_data(raw_data)
+            share = Share.objects.create(raw_data=raw_data, role=role, **grantee)
+            changed = _list_grantees(share)
+            if not locked.is_shared:
+                # From now on its owner may see folds of others, and is told whose they are.
+                RawData.objects.filter(pk=locked.pk).update(is_shared=True)
+                changed.add(locked.owner_id)
+            note_removal(owner_ids=changed)
+    except IntegrityError as error:
+        raise InvalidInput(TAKEN, field="role", code="unique") from error
+    return share
+
+
+def get_share(*, raw_data: RawData, pk: int) -> Share:
+    """Return a share of a dataset.
+
+    Raises
+    ------
+    NotFound
+        When it has none of that id.
+    """
+    found = raw_data.shares.filter(pk=pk).first()
+    if found is None:
+        raise NotFound("Not found.")
+    return found
+
+
+def withdraw_share(*, share: Share) -> None:
+    """Withdraw a share; folds that were posted by it stay, their owners keep them."""
+    with transaction.atomic():
+        share.delete()
+
+
+def _find_grantee(
+    raw_data: RawData, account: str | None, group: str | None
+) -> dict[str, User | Group]:
+    if account is not None:
+        user = User.objects.filter(username=account, is_active=True).first()
+        if user is None:
+            raise InvalidInput("There is no such account.", field="account", code="does_not_exist")
+        if user.pk == raw_data.owner_id:
+            raise InvalidInput("The dataset is this account's own.", field="account")
+        return {"account": user}
+    found = Group.objects.filter(name=group).first()
+    if found is None:
+        raise InvalidInput("There is no such group.", field="group", code="does_not_exist")
+    return {"group": found}
+
+
+def _list_grantees(share: Share) -> set[int]:
+    if share.account_id is not None:
+        return {share.account_id}
+    return set(User.objects.filter(groups=share.group_id).values_list("pk", flat=True))
+
+
+@receiver(pre_delete, sender=Share, dispatch_uid="find_grantees")
+def find_grantees(instance: Share, **rest: object) -> None:
+    """Find out whom a share lets in, while its group is there."""
+    instance.grantees = _list_grantees(instance)
+
+
+@receiver(post_delete, sender=Share, dispatch_uid="forget_share")
+def forget_share(instance: Share, **rest: object) -> None:
+    """Let accounts read anew that a share does not let in any more."""
+    left = User.objects.filter(pk__in=instance.grantees)  # the rest goes with its share
+    note_removal(owner_ids=left.values_list("pk", flat=True))
+
+
+@receiver(m2m_changed, sender=User.groups.through, dispatch_uid="note_membership")
+def note_membership(
+    instance: User | Group, action: str, pk_set: set[int] | None, **rest: object
+) -> None:
+    """Let accounts read anew that join a group or leave it: it may be let in, or of operators."""
+    if action not in ("post_add", "post_remove", "pre_clear"):
+        return
+    if isinstance(instance, User):
+        changed = {instance.pk}
+    else:
+        changed = pk_set or set(instance.user_set.values_list("pk", flat=True))
+    with transaction.atomic():
+        note_removal(owner_ids=changed)
+
+
+@receiver(pre_delete, sender=Group, dispatch_uid="note_members")
+def note_members(instance: Group, **rest: object) -> None:
+    """Let the members of a group read anew that is about to go."""
+    note_removal(owner_ids=instance.user_set.values_list("pk", flat=True))
+
+
+@receiver(post_save, sender=User, dispatch_uid="note_powers")
+def note_powers(
+    instance: User, created: bool, update_fields: frozenset[str] | None, **rest: object
+) -> None:
+    """Let an account read anew that may have become a superuser, or ceased to be one."""
+    if not created and (update_fields is None or "is_superuser" in update_fields):
+        with transaction.atomic():
+            note_removal(owner_ids=[instance.pk])
+
+
+@receiver(pre_delete, sender=User, dispatch_uid="find_audience_of_account")
+def find_audience_of_account(instance: User, **rest: object) -> None:
+    """Find out who sees folds of an account on datasets that stay, while they are there."""
+    folds = SubmissionFold.objects.filter(owner=instance).exclude(raw_data__owner=instance)
+    raw_data = set(folds.order_by().values_list("raw_data_id", flat=True).distinct())
+    setattr(instance, _AUDIENCE, list_audience(raw_data))
+
+
+@receiver(post_delete, sender=User, dispatch_uid="forget_account")
+def forget_account(instance: User, **rest: object) -> None:
+    """Note that a deleted account's rows are gone, for those who saw them."""
+    note_removal(owner_ids=getattr(instance, _AUDIENCE, set()) | {instance.pk})

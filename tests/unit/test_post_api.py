@@ -72,7 +72,7 @@ def make_handler(recorder: Recorder) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(b'{"answer": 42}')
 
-        do_GET = do_POST = record
+        do_GET = do_POST = do_DELETE = record
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
@@ -113,6 +113,30 @@ CALLS: dict[str, tuple[Call, str, str, Any]] = {
         "POST",
         "/runapp/rawdata/customsplit/",
         {"raw_data_id": 0},
+    ),
+    "post_share with an account": (
+        lambda url: post_api.post_share(url, *ACCOUNT, 3, "read", account="bob"),
+        "POST",
+        "/runapp/rawdata/3/shares/",
+        {"role": "read", "account": "bob"},
+    ),
+    "post_share with a group": (
+        lambda url: post_api.post_share(url, *ACCOUNT, 3, "submit", group="course"),
+        "POST",
+        "/runapp/rawdata/3/shares/",
+        {"role": "submit", "group": "course"},
+    ),
+    "get_shares": (
+        lambda url: post_api.get_shares(url, *ACCOUNT, 3),
+        "GET",
+        "/runapp/rawdata/3/shares/",
+        None,
+    ),
+    "delete_share": (
+        lambda url: post_api.delete_share(url, *ACCOUNT, 3, 8),
+        "DELETE",
+        "/runapp/rawdata/3/shares/8/",
+        None,
     ),
     "get_prediction_list": (
         lambda url: post_api.get_prediction_list(url, *ACCOUNT, [1, 2, 10]),

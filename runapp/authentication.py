@@ -10,7 +10,6 @@ from typing import Any
 from cachetools import TTLCache
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DatabaseError
 from django.utils import timezone
 from knox.auth import TokenAuthentication
 from knox.models import AuthToken
@@ -18,8 +17,9 @@ from rest_framework.authentication import BasicAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from runapp.outages import is_read_only
+from runapp.services.sign_in import sign_in
 
+_WRONG = "Invalid username/password."
 _MAX_REMEMBERED = 10_000
 # More at once than a machine has processors is of no use.
 _MAX_HASHING = 64
@@ -41,17 +41,19 @@ class RememberedBasicAuthentication(BasicAuthentication):
         self, userid: str, password: str, request: Request | None = None
     ) -> tuple[Any, None]:
         if "\0" in userid:  # PostgreSQL refuses to look for it
-            raise AuthenticationFailed("Invalid username/password.")
+            raise AuthenticationFailed(_WRONG)
         user = User.objects.filter(username=userid).first()
         if user is None or not user.is_active:
-            return super().authenticate_credentials(userid, password, request)
+            sign_in(account=user, name=userid, password=password, request=request)
+            raise AuthenticationFailed(_WRONG)
         key = _digest_credential(userid, password, user.password)
         if self._is_verified(key):
             return user, None
         # Of fifty requests at once with one credential, one pays for the hash.
         with self._hashing[int(key, 16) % len(self._hashing)]:
             if not self._is_verified(key):
-                self._verify(userid, password, request)
+                if not sign_in(account=user, name=userid, password=password, request=request):
+                    raise AuthenticationFailed(_WRONG)
                 # Signing in may have replaced an old hash by a stronger one; the next one pays.
                 with self._lock:
                     self._verified[key] = True
@@ -60,15 +62,6 @@ class RememberedBasicAuthentication(BasicAuthentication):
     def _is_verified(self, key: str) -> bool:
         with self._lock:
             return key in self._verified
-
-    def _verify(self, userid: str, password: str, request: Request | None) -> None:
-        try:
-            super().authenticate_credentials(userid, password, request)
-        except DatabaseError as error:
-            # Only a password that is right is hashed anew, when the hash has become a weak one; a
-            # database that can only be read keeps nobody out for that.
-            if not is_read_only(error):
-                raise
 
 
 class PlainTokenAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types

@@ -147,7 +147,7 @@ def test_session_reads_without_and_writes_with_a_csrf_token() -> None:
     account = make_account()
     make_raw_data(account)
     client = Client(enforce_csrf_checks=True)
-    client.login(username="ada", password=PASSWORD)
+    client.force_login(account)
     body: dict[str, Any] = {"path": "/runapp/testpredictions/new/", "data": {}}
 
     read = client.get(PATH)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -279,6 +280,20 @@ def test_rows_of_gone_workers_and_what_has_expired_go() -> None:
     assert Worker.objects.get().name == "live"
     assert Session.objects.get().session_key == "open"
     assert AuthToken.objects.count() == 2
+
+
+def test_failed_sign_ins_that_count_no_more_go() -> None:
+    now = timezone.now()
+    for name in ("old", "new"):
+        AccessAttempt.objects.create(
+            username=name, ip_address="192.0.2.1", user_agent="", failures_since_start=1
+        )
+    AccessAttempt.objects.filter(username="old").update(attempt_time=now - timedelta(seconds=901))
+
+    removed = run()
+
+    assert removed["failed sign-ins"].count == 1
+    assert AccessAttempt.objects.get().username == "new"
 
 
 def test_command_prints_what_it_removed() -> None:

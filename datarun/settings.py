@@ -133,6 +133,9 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+KNOX_TOKEN_MODEL = "runapp.AccessToken"  # noqa: S105 - the name of a model
+# Its own table is not ours: nothing of its history is wanted.
+MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
 # The group whose members may post datasets; without one every account may.

@@ -12,12 +12,13 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 from knox.auth import TokenAuthentication
-from knox.models import AuthToken
 from rest_framework.authentication import BasicAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from runapp.models import AccessToken
 from runapp.services.sign_in import sign_in
+from runapp.services.tokens import note_use
 
 _WRONG = "Invalid username/password."
 _MAX_REMEMBERED = 10_000
@@ -71,9 +72,10 @@ class PlainTokenAuthentication(TokenAuthentication):  # type: ignore[misc]  # kn
         if not token.isalnum():
             raise AuthenticationFailed("Invalid token.")
         user, auth_token = super().authenticate_credentials(token)
+        note_use(auth_token)
         return user, auth_token
 
-    def _cleanup_token(self, auth_token: AuthToken) -> bool:
+    def _cleanup_token(self, auth_token: AccessToken) -> bool:
         # knox looks through all tokens of the account here and deletes the expired ones: a query
         # more at every request, and a write on a GET. An expired token is refused all the same.
         return auth_token.expiry is not None and auth_token.expiry < timezone.now()

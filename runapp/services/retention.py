@@ -18,9 +18,16 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
-from knox.models import get_token_model
 
-from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
+from runapp.models import (
+    AccessToken,
+    FoldAttempt,
+    Predictions,
+    RawData,
+    Submission,
+    SubmissionFold,
+    Worker,
+)
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
@@ -77,7 +84,7 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
         "worker rows", Worker.objects.filter(seen_at__lt=Now() - timedelta(days=1)), is_dry_run
     )
     yield _remove("sessions", Session.objects.filter(expire_date__lt=timezone.now()), is_dry_run)
-    tokens = get_token_model().objects.filter(expiry__lt=timezone.now())
+    tokens = AccessToken.objects.filter(expiry__lt=timezone.now())
     yield _remove("tokens", tokens, is_dry_run)
     forgiven = AccessAttempt.objects.filter(
         attempt_time__lt=timezone.now() - settings.AXES_COOLOFF_TIME

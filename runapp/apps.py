@@ -11,9 +11,10 @@ class RunappConfig(AppConfig):
     verbose_name = "datarun"
 
     def ready(self) -> None:
-        # Registers the checks, and connects the receiver that removes a deleted dataset's files,
-        # whoever deletes it.
+        # Registers the checks, and connects the receivers that remove a deleted dataset's files and
+        # stop a disabled account's work, whoever does it.
         import runapp.checks
+        import runapp.services.accounts
         import runapp.services.raw_data  # noqa: F401
 
         post_migrate.connect(make_clock, sender=self)

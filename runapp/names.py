@@ -21,7 +21,9 @@ def check_name(name: str) -> None:
     ValidationError
         When there is one; letters of any direction are none.
     """
-    if any(letter in _TURNS or unicodedata.category(letter) in _CATEGORIES for letter in name):
+    # Fields of text have a word of their own for NUL.
+    letters = set(name) - {"\0"}
+    if any(letter in _TURNS or unicodedata.category(letter) in _CATEGORIES for letter in letters):
         raise ValidationError(
             "Control characters and marks of the writing direction are not taken.",
             code="control_character",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "knox",
+    "axes",
     "runapp",
 ]
 
@@ -52,6 +54,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "datarun.urls"
@@ -85,6 +88,25 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+# Wrong passwords of one name from one address, after which neither is tried for a while
+# (services/sign_in.py).
+AXES_HANDLER = "runapp.services.sign_in.SignInHandler"
+AXES_FAILURE_LIMIT = read_whole_number("DATARUN_SIGN_IN_FAILURES", 10, least=1)
+AXES_COOLOFF_TIME = timedelta(seconds=read_whole_number("DATARUN_LOCKOUT_SECONDS", 900, least=1))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+AXES_CLIENT_IP_CALLABLE = "runapp.services.sign_in.read_known_address"
+AXES_USERNAME_CALLABLE = "runapp.services.sign_in.read_name"
+AXES_CLIENT_STR_CALLABLE = "runapp.services.sign_in.describe_client"
+AXES_LOCKOUT_CALLABLE = "runapp.views.plain.answer_locked"
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = False
@@ -111,6 +133,9 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+KNOX_TOKEN_MODEL = "runapp.AccessToken"  # noqa: S105 - the name of a model
+# Its own table is not ours: nothing of its history is wanted.
+MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
 # The group whose members may post datasets; without one every account may.
@@ -249,5 +274,6 @@ LOGGING = {
         # A line for every hint says nothing: a fold's own line tells its outcome.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
     },
 }

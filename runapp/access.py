@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
@@ -144,17 +144,26 @@ def read_scope(account: User) -> Scope:
     return Scope(account, is_operator=is_operator, roles=shared, opened=opened)
 
 
-def with_scope(accounts: QuerySet[User]) -> QuerySet[User]:
-    """Let accounts know whether they see their own rows only (`is_alone`)."""
-    me = OuterRef("pk")
-    grounds = (
-        Exists(Share.objects.filter(account=me)),
-        Exists(Share.objects.filter(group__user=me)),
-        Exists(RawData.objects.filter(owner=me, is_shared=True)),
-        Exists(_list_operators_groups().filter(user=me)),
+def with_scope(rows: QuerySet[Row], *, account: str = "pk") -> QuerySet[Row]:
+    """Add to rows whether their account sees its own rows only (`is_alone`).
+
+    Parameters
+    ----------
+    rows : QuerySet
+        Of accounts, or of what belongs to one.
+    account : str, optional
+        The field that holds the account's key.
+    """
+    me = OuterRef(account)
+    # Each is found by an index; a single condition over all would not be.
+    sees_others = (
+        Q(Exists(Share.objects.filter(account=me)))
+        | Q(Exists(Share.objects.filter(group__user=me)))
+        | Q(Exists(RawData.objects.filter(owner=me, is_shared=True)))
+        | Q(Exists(_list_operators_groups().filter(user=me)))
     )
-    sees_others = Q(grounds[0]) | Q(grounds[1]) | Q(grounds[2]) | Q(grounds[3])
-    return accounts.annotate(is_alone=~sees_others)
+    annotated: Any = rows.annotate(is_alone=~sees_others)
+    return cast(QuerySet[Row], annotated)
 
 
 def check_may_submit(account: User, raw_data: RawData) -> None:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest
+from knox.models import get_digest_token
+from knox.settings import CONSTANTS
 
-from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold, Worker
+from runapp.models import (
+    AccessToken,
+    FairShare,
+    FoldAttempt,
+    RawData,
+    Share,
+    Submission,
+    SubmissionFold,
+    Worker,
+)
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -86,3 +97,23 @@ class FoldAttemptAdmin(ReadOnlyAdmin):
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "host", "slots", "promises", "started_at", "seen_at")
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(ModelAdmin):
+    """Makes and revokes tokens; a key is shown once, to who has made it."""
+
+    list_display = ("public_id", "name", "user", "created", "expiry", "last_used_at")
+    search_fields = ("=public_id", "name", "user__username")
+    list_select_related = ("user",)
+    fields = ("user", "name", "expiry")
+    autocomplete_fields = ("user",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
+        obj.digest, key = get_digest_token()
+        obj.token_key = key[: CONSTANTS.TOKEN_KEY_LENGTH]
+        obj.save(force_insert=True)
+        self.message_user(request, f"The key, which is not shown again: {key}", messages.WARNING)

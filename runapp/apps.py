@@ -11,9 +11,11 @@ class RunappConfig(AppConfig):
     verbose_name = "datarun"
 
     def ready(self) -> None:
-        # Registers the checks, and connects the receiver that removes a deleted dataset's files,
-        # whoever deletes it.
+        # Registers the checks, and connects the receivers that remove a deleted dataset's files and
+        # stop a disabled account's work, whoever does it.
+        # In this order: what may take the clock's lock comes last.
         import runapp.checks
+        import runapp.services.accounts
         import runapp.services.raw_data
         import runapp.services.sharing  # noqa: F401
 

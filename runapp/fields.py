@@ -13,6 +13,7 @@ from rest_framework import serializers
 from runapp import wire
 from runapp.exceptions import TooLarge
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
+from runapp.names import check_name
 
 
 def make_priority_field(**options: Any) -> serializers.ChoiceField:
@@ -26,6 +27,10 @@ def make_priority_field(**options: Any) -> serializers.ChoiceField:
 
 def make_id_field(**options: Any) -> serializers.IntegerField:
     return serializers.IntegerField(min_value=0, max_value=MAX_CLIENT_ID, **options)
+
+
+def make_name_field(**options: Any) -> serializers.CharField:
+    return serializers.CharField(validators=[check_name], **options)
 
 
 class IdsField(serializers.Field[list[int], Any, list[int], Any]):

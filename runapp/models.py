@@ -9,12 +9,15 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from knox.models import AbstractAuthToken
 
+from runapp.names import check_name
 from runapp.storage import Bin
 from runapp.stores import get_storage
 from runapp.transitions import Phase, State
 
 MAX_CLIENT_ID = 2**63 - 1
+MOST_TOKEN_DAYS = 3650
 
 
 def make_storage_key() -> str:
@@ -26,6 +29,10 @@ def _choices(enum: Any) -> list[tuple[str, str]]:
 
 
 def make_epoch() -> str:
+    return secrets.token_hex(8)
+
+
+def make_public_id() -> str:
     return secrets.token_hex(8)
 
 
@@ -397,3 +404,20 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class AccessToken(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
+    """What an account signs in by without its password; of the key a hash is kept."""
+
+    # How it is named to others, who must not learn its hash.
+    public_id = models.CharField(max_length=16, default=make_public_id, unique=True)
+    name = models.CharField(max_length=100, validators=[check_name])
+    last_used_at = models.DateTimeField(null=True, help_text="To a minute.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "name"], name="token_name_of_user"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.name)

@@ -66,6 +66,8 @@ def find_position(fold: SubmissionFold) -> Position | None:
     raw_data = fold.submission.raw_data
     if fold.phase != Phase.WAITING or raw_data.state != RawData.State.READY or raw_data.paused:
         return None
+    if not fold.owner.is_active:
+        return None
     own_folds = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
     n_before = own_folds.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
     lines = _list_lines()
@@ -106,7 +108,10 @@ def _is_of(line: Line, fold: SubmissionFold) -> bool:
 
 def _list_claimable() -> QuerySet[SubmissionFold]:
     return SubmissionFold.objects.filter(
-        phase=Phase.WAITING, raw_data__state=RawData.State.READY, raw_data__paused=False
+        phase=Phase.WAITING,
+        raw_data__state=RawData.State.READY,
+        raw_data__paused=False,
+        owner__is_active=True,
     )
 
 

@@ -10,7 +10,8 @@ something to wait for, however many folds that is, and finds the first fold of e
 3. the first fold of every submission before the second of any;
 4. the older one.
 
-What keeps a whole account or dataset from running, a pause or a cap, is asked of the heads only.
+What keeps a whole account or dataset from running (a pause, a cap, being disabled) is asked of the
+heads only.
 """
 
 from __future__ import annotations
@@ -63,9 +64,10 @@ SELECT fold.id, fold.attempt, fold.priority, fold.owner_id, fold.raw_data_id,
 FROM head
 JOIN runapp_submissionfold AS fold ON fold.id = head.id
 JOIN runapp_rawdata AS dataset ON dataset.id = fold.raw_data_id
+JOIN auth_user AS account ON account.id = fold.owner_id
 LEFT JOIN runapp_fairshare AS share ON share.owner_id = fold.owner_id
 LEFT JOIN busy ON busy.owner_id = fold.owner_id
-WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
+WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused AND account.is_active
     AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
 """  # noqa: S608 - the names are our own
 _ORDER = "ORDER BY fold.priority, coalesce(share.seconds, 0), fold.rank, fold.id"

@@ -11,7 +11,19 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, Exists, F, Model, Q, QuerySet, Subquery, Sum, TextField
+from django.db.models import (
+    Count,
+    Exists,
+    F,
+    Model,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+)
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.access import Scope
@@ -117,8 +129,8 @@ class Circumstances:
     ----------
     has_worker, has_fit_worker : bool
         Whether a worker lives, and one that takes work or may yet find that it does.
-    full_accounts : frozenset of int
-        The keys of the accounts that may not run one fold more.
+    full_accounts, disabled_accounts : frozenset of int
+        The keys of the accounts that may not run one fold more, or none at all.
     raw_data_seq : int
         The number of the latest change of any dataset.
     """
@@ -126,6 +138,7 @@ class Circumstances:
     has_worker: bool
     has_fit_worker: bool
     full_accounts: frozenset[int]
+    disabled_accounts: frozenset[int]
     raw_data_seq: int
 
     def explain_waiting(
@@ -134,6 +147,8 @@ class Circumstances:
         """Tell why a fold waits, None for one that does not."""
         if phase != Phase.WAITING:
             return None
+        if owner_id in self.disabled_accounts:
+            return "account_disabled"
         if raw_data_state != RawData.State.READY:
             return "raw_data_not_split"
         if is_paused:
@@ -264,21 +279,35 @@ def _annotate_circumstances(owner: User | None) -> dict[str, Any]:
 
 def _make_circumstances(row: dict[str, Any], owner: User | None) -> Circumstances:
     if owner is None:
-        full = list_full_accounts()
+        full, disabled = find_held_up_accounts()
     else:
         full = frozenset({owner.pk} if row["n_running"] >= row["cap"] else ())
-    return Circumstances(row["has_worker"], row["has_fit_worker"], full, row["raw_data_seq"])
+        disabled = frozenset(() if owner.is_active else {owner.pk})
+    return Circumstances(
+        row["has_worker"], row["has_fit_worker"], full, disabled, row["raw_data_seq"]
+    )
 
 
-def list_full_accounts() -> frozenset[int]:
-    """Return the keys of the accounts that may not run one fold more."""
+def find_held_up_accounts() -> tuple[frozenset[int], frozenset[int]]:
+    """Return the keys of the accounts that may not run one fold more, and of disabled ones.
+
+    Of the latter those that have something waiting; in one query.
+    """
     running = SubmissionFold.objects.filter(phase=Phase.RUNNING).order_by()
     counts = running.values("owner").annotate(
         n=Count("pk"), most=Coalesce("owner__fair_share__cap", get_cap())
     )
-    full = counts.filter(n__gte=F("most")).values_list("owner")
-    stopped = FairShare.objects.filter(cap=0).values_list("owner")
-    return frozenset(key for (key,) in full.union(stopped))
+    full = counts.filter(n__gte=F("most")).values_list("owner", Value(False))
+    stopped = FairShare.objects.filter(cap=0).values_list("owner", Value(False))
+    waiting = SubmissionFold.objects.filter(
+        phase=Phase.WAITING, priority__in=SubmissionFold.Priority, owner=OuterRef("pk")
+    )
+    disabled = User.objects.filter(Exists(waiting), is_active=False)
+    rows = full.union(stopped, disabled.values_list("pk", Value(True)))
+    return (
+        frozenset(key for key, is_disabled in rows if not is_disabled),
+        frozenset(key for key, is_disabled in rows if is_disabled),
+    )
 
 
 def list_live_workers() -> QuerySet[Worker]:

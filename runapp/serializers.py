@@ -12,9 +12,10 @@ from runapp.fields import (
     IndicesField,
     LimitsField,
     make_id_field,
+    make_name_field,
     make_priority_field,
 )
-from runapp.models import Share, SubmissionFold
+from runapp.models import MOST_TOKEN_DAYS, Share, SubmissionFold
 from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.submissions import Force
@@ -25,7 +26,7 @@ MAX_RANDOM_STATE = 2**32 - 1
 class RawDataInput(serializers.Serializer[Any]):
     """A new dataset."""
 
-    name = serializers.CharField(max_length=40)
+    name = make_name_field(max_length=40)
     # A header's name counts as it stands, blanks included.
     target_column = serializers.CharField(max_length=255, trim_whitespace=False, allow_blank=True)
     workflow_elements = serializers.CharField(max_length=200)
@@ -120,6 +121,15 @@ class CustomSplitInput(serializers.Serializer[Any]):
 
     raw_data_id = make_id_field()
     force = serializers.BooleanField(default=False)
+
+
+class TokenInput(serializers.Serializer[Any]):
+    """A new token."""
+
+    name = make_name_field(max_length=100)
+    expires_in_days = serializers.IntegerField(
+        min_value=1, max_value=MOST_TOKEN_DAYS, required=False, allow_null=True, default=None
+    )
 
 
 class FoldsInput(serializers.Serializer[Any]):

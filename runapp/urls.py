@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from runapp.models import MAX_CLIENT_ID, Predictions
-from runapp.views import bulk, folds, predictions, raw_data, shares
+from runapp.views import bulk, folds, predictions, raw_data, shares, tokens
 
 
 class IdConverter:
@@ -55,6 +55,8 @@ urlpatterns = [
     path("submissionfold-light/", folds.SubmissionFoldLightList.as_view()),
     path("testpredictions/list/", predictions.PredictionList.as_view()),
     path("testpredictions/new/", predictions.PredictionNew.as_view()),
+    path("tokens/", tokens.TokenList.as_view()),
+    path("tokens/<slug:public_id>/", tokens.TokenDetail.as_view()),
 ]
 # The source documentation spells the splits' path both ways.
 for prefix in ("rawdata", "raw_data"):

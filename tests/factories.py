@@ -16,10 +16,11 @@ from django.contrib.auth.models import User
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
-from runapp.models import RawData, SubmissionFold
+from runapp.models import AccessToken, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.runner.promises import Finding, Promise, SelfTest
 from runapp.services.raw_data import create_raw_data, request_split
+from runapp.services.tokens import create_token
 from runapp.services.work import Step, run_next
 from runapp.services.workers import beat
 from tests.doubles import InstantSupervisor
@@ -48,6 +49,16 @@ def read_rows(response: Any) -> list[dict[str, Any]]:
 
 def make_account(name: str = "ada", *, password: str = PASSWORD, **fields: Any) -> User:
     return User.objects.create_user(name, f"{name}@example.org", password, **fields)
+
+
+def make_token(
+    account: User, *, name: str | None = None, **changes: Any
+) -> tuple[AccessToken, str]:
+    """Return a token and its key."""
+    token, key = create_token(account=account, name=name)
+    AccessToken.objects.filter(pk=token.pk).update(**changes)
+    token.refresh_from_db()
+    return token, key
 
 
 def make_client(account: User | None = None, *, password: str = PASSWORD) -> JSONClient:

@@ -40,9 +40,9 @@ def main() -> None:
 def fill(*, n_folds: int) -> str:
     """Make an account with folds; return its token."""
     from django.contrib.auth.models import User
-    from knox.models import AuthToken
 
     from runapp.models import Clock, RawData
+    from runapp.services.tokens import create_token
 
     owner = User.objects.create(username="poller")
     dataset = RawData.objects.create(
@@ -58,7 +58,7 @@ def fill(*, n_folds: int) -> str:
     Clock.objects.update(value=n_folds + 1)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-    return str(AuthToken.objects.create(owner)[1])
+    return create_token(account=owner)[1]
 
 
 def _make_folds(dataset: Any, n_folds: int) -> None:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import models, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
@@ -98,16 +99,15 @@ def _take(head: Head, worker: str) -> bool:
 def claim_split(*, worker: str, but_for: Collection[int] = ()) -> RawData | None:
     """Take the dataset that has waited longest for its split, if any, but for some."""
     waiting = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)
-    head = (
-        waiting.exclude(pk__in=but_for)
-        .order_by("split_queued_at", "pk")
-        .values_list("pk", flat=True)
-    )
+    heads = list_waiting_splits().exclude(pk__in=but_for).order_by("split_queued_at", "pk")
     for _ in range(_CLAIM_TRIES):
-        pk = head.first()
-        if pk is None:
+        head = heads.values_list("pk", "owner_id").first()
+        if head is None:
             return None
+        pk, owner_id = head
         with transaction.atomic():
+            if not _hold_enabled(owner_id):
+                continue
             claimed = waiting.filter(pk=pk).update(
                 split_phase=RawData.SplitPhase.RUNNING,
                 split_attempt=F("split_attempt") + 1,
@@ -117,6 +117,17 @@ def claim_split(*, worker: str, but_for: Collection[int] = ()) -> RawData | None
             if claimed:
                 return RawData.objects.get(pk=pk)
     return None
+
+
+def list_waiting_splits() -> models.QuerySet[RawData]:
+    """Return the datasets that wait for a split and may have it."""
+    return RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING, owner__is_active=True)
+
+
+def _hold_enabled(account_id: int) -> bool:
+    """Keep an account from being disabled until the transaction ends, if it is enabled."""
+    rows = User.objects.select_for_update(no_key=True).filter(pk=account_id, is_active=True)
+    return rows.values_list("pk").first() is not None
 
 
 def held_split(raw_data: RawData) -> models.QuerySet[RawData]:
@@ -291,7 +302,7 @@ def _list_held(pool: str) -> tuple[models.QuerySet[SubmissionFold], models.Query
 
 def count_work(*, most: int) -> int:
     """Return how many folds and splits could be claimed now, counting no further than `most`."""
-    splits = RawData.objects.filter(split_phase=RawData.SplitPhase.WAITING)[: max(most, 0)].count()
+    splits = list_waiting_splits()[: max(most, 0)].count()
     return splits + count_claimable(most=most - splits)
 
 

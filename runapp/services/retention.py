@@ -11,14 +11,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from axes.models import AccessAttempt
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import models
 from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
-from knox.models import get_token_model
 
-from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
+from runapp.models import (
+    AccessToken,
+    FoldAttempt,
+    Predictions,
+    RawData,
+    Submission,
+    SubmissionFold,
+    Worker,
+)
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
@@ -53,8 +62,8 @@ class _Tally:
 def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Removal]:
     """Remove what nobody needs any more, and yield what it was, kind by kind.
 
-    Always: worker rows not heard of for a day, sessions and tokens that have expired, blobs that no
-    row refers to and that are older than a day.
+    Always: worker rows not heard of for a day, sessions and tokens that have expired, failed
+    sign-ins that count no more, blobs that no row refers to and that are older than a day.
 
     Parameters
     ----------
@@ -75,8 +84,12 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
         "worker rows", Worker.objects.filter(seen_at__lt=Now() - timedelta(days=1)), is_dry_run
     )
     yield _remove("sessions", Session.objects.filter(expire_date__lt=timezone.now()), is_dry_run)
-    tokens = get_token_model().objects.filter(expiry__lt=timezone.now())
+    tokens = AccessToken.objects.filter(expiry__lt=timezone.now())
     yield _remove("tokens", tokens, is_dry_run)
+    forgiven = AccessAttempt.objects.filter(
+        attempt_time__lt=timezone.now() - settings.AXES_COOLOFF_TIME
+    )
+    yield _remove("failed sign-ins", forgiven, is_dry_run)
     if days is not None:
         yield _remove_predictions(old_folds, is_dry_run)
         yield _remove("attempts", FoldAttempt.objects.filter(fold__in=old_folds), is_dry_run)

@@ -114,7 +114,9 @@ class SubmissionFoldDetail(FoldView):
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
         row = super().show(fold)
-        fresh = SubmissionFold.objects.select_related("submission__raw_data").filter(pk=fold.pk)
+        fresh = SubmissionFold.objects.select_related("submission__raw_data", "owner").filter(
+            pk=fold.pk
+        )
         position = find_position(fresh[0]) if row["waiting_because"] and fresh else None
         return {
             **row,

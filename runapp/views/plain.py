@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from django.http import HttpRequest, JsonResponse
 
 from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
+from runapp.services.sign_in import LOCKED, find_wait, read_name
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:
@@ -35,3 +37,13 @@ def answer_server_error(request: HttpRequest) -> JsonResponse:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
     return _answer(500, "error", "Something went wrong here; it has been logged.")
+
+
+def answer_locked(
+    request: HttpRequest, response: object, credentials: dict[str, Any] | None
+) -> JsonResponse:
+    """Answer who signs in by a form after too many wrong passwords, as the API does."""
+    wait = find_wait(client=request, name=read_name(request, credentials))
+    answer = _answer(429, "locked", LOCKED)
+    answer["Retry-After"] = str(wait or 1)
+    return answer

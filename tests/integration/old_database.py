@@ -14,12 +14,17 @@ import django
 from django.apps.registry import Apps
 
 OLD = [("runapp", "0002_worker_self_test")]
+KEY = "0123456789abcdef" * 4
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def main() -> None:
     django.setup()
-    fill(migrate(OLD))
+    from django.test import override_settings
+
+    # knox had a table of its own.
+    with override_settings(MIGRATION_MODULES={}):
+        fill(migrate(OLD))
     migrate(None)
     json.dump(read(), sys.stdout)
 
@@ -47,6 +52,7 @@ def fill(apps: Apps) -> None:
     """Make two submissions: one with three folds, the second of them tested, and one with none."""
     # By its id: the models of old are made anew as the state goes on, and know no older ones.
     owner = {"owner_id": apps.get_model("auth", "User").objects.create(username="ada").pk}
+    fill_tokens(apps)
     raw_data = apps.get_model("runapp", "RawData").objects.create(
         **owner, name="iris", files={"iris.csv": "00"}, state="READY"
     )
@@ -70,10 +76,46 @@ def fill(apps: Apps) -> None:
     ]
     attempts = apps.get_model("runapp", "FoldAttempt").objects
     # A claim that was lost before its code had begun left an attempt without a start.
-    attempts.create(fold=folds[1], number=1, worker="w", outcome="lost", ended_at=MOMENT)
+    attempts.create(fold_id=folds[1].pk, number=1, worker="w", outcome="lost", ended_at=MOMENT)
     attempts.create(
-        fold=folds[1], number=2, worker="w", outcome="tested", started_at=MOMENT, ended_at=MOMENT
+        fold_id=folds[1].pk,
+        number=2,
+        worker="w",
+        outcome="tested",
+        started_at=MOMENT,
+        ended_at=MOMENT,
     )
+
+
+def fill_tokens(apps: Apps) -> None:
+    """Make an account with two tokens as knox does, of which one expires."""
+    from knox.crypto import hash_token
+
+    user_id = apps.get_model("auth", "User").objects.create(username="bob").pk
+    for key, expiry in ((KEY, None), (KEY[::-1], MOMENT)):
+        apps.get_model("knox", "AuthToken").objects.create(
+            digest=hash_token(key), token_key=key[:15], user_id=user_id, expiry=expiry
+        )
+
+
+def read_tokens() -> dict[str, Any]:
+    """Tell of the tokens, then delete their account, to which nothing else may refer."""
+    from django.db import connection
+    from knox.auth import TokenAuthentication
+
+    from runapp.apps import make_clock
+    from runapp.models import AccessToken
+
+    tokens = list(AccessToken.objects.order_by("created"))
+    account, _ = TokenAuthentication().authenticate_credentials(KEY.encode())
+    make_clock("default")  # as the command does after it has migrated
+    account.delete()
+    return {
+        "tokens": [[token.name, token.expiry == MOMENT, len(token.public_id)] for token in tokens],
+        "holder": account.username,
+        "is_old_table_left": "knox_authtoken" in connection.introspection.table_names(),
+        "n_left": AccessToken.objects.count(),
+    }
 
 
 def read() -> dict[str, Any]:
@@ -95,6 +137,7 @@ def read() -> dict[str, Any]:
             [attempt.number, attempt.outcome, attempt.started_at == MOMENT, attempt.refused]
             for attempt in FoldAttempt.objects.order_by("number")
         ],
+        **read_tokens(),
     }
 
 

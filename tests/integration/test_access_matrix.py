@@ -15,6 +15,7 @@ from knox.models import get_token_model
 
 from runapp.models import RawData, Share
 from runapp.services.sharing import share_raw_data
+from runapp.services.tokens import create_token
 from tests.factories import (
     JSONClient,
     finish_fold,
@@ -62,6 +63,12 @@ GET    submissionfold/{tested}/predictions/test/  401 404 200 404 200 200 403 20
 GET    submissionfold-light/                   401 200/0 200/2 200/0 200/2 200/2 200/2 200/2 401 401
 POST   testpredictions/list/?owner=ada         401 404 200/1 200/0 200/1 200/1 200/0 200/1 401 401
 POST   testpredictions/new/                    401 404 200/0 200/0 200/0 200/1 200/0 200/0 401 401
+GET    tokens/                                 401 200 200 200 200 200 200 200 401 401
+GET    tokens/?owner=ada                       401 404 403 403 403 200 403 200 401 401
+POST   tokens/                                 401 201 201 201 201 201 201 201 401 401
+POST   tokens/?owner=ada                       401 404 403 403 403 201 403 403 401 401
+DELETE tokens/{token}/                         401 404 404 404 404 204 404 404 401 401
+DELETE tokens/{token}/?owner=ada               401 404 403 403 403 204 403 204 401 401
 """
 ROLES = (
     "nobody",
@@ -88,10 +95,17 @@ class World:
         make_fold(self.owner, databoard_sf_id=12)
         self.clients = dict(self._make_clients())
         self.share = Share.objects.filter(raw_data=self.raw_data).earliest("pk")
+        self.token, _ = create_token(account=self.owner)
         make_account("eve")
 
     def ask(self, role: str, method: str, path: str, variant: str) -> Any:
-        places = {"pk": self.raw_data.pk, "share": self.share.pk, "sf_id": 12, "tested": 11}
+        places: dict[str, Any] = {
+            "pk": self.raw_data.pk,
+            "share": self.share.pk,
+            "sf_id": 12,
+            "tested": 11,
+            "token": self.token.public_id,
+        }
         body = self._make_body(f"{method} {path}", variant)
         client = self.clients[role]
         return getattr(client, method.lower())(f"/runapp/{path.format(**places)}", body)
@@ -140,6 +154,8 @@ class World:
             "POST raw_data/split/": split,
             "POST rawdata/customsplit/": custom,
             "POST raw_data/customsplit/": custom,
+            "POST tokens/": {"name": "laptop"},
+            "POST tokens/?owner=ada": {"name": "laptop"},
             "POST submissionfold/": fold,
             "POST submissionfold/bulk/": [fold],
             "PATCH submissionfold/{sf_id}/": {"priority": "H"},
@@ -216,4 +232,4 @@ def test_table_has_every_endpoint() -> None:
 
 
 def _fill(path: str) -> str:
-    return path.partition("?")[0].format(pk=1, share=1, sf_id=1, tested=1)
+    return path.partition("?")[0].format(pk=1, share=1, sf_id=1, tested=1, token="0" * 16)

@@ -1,4 +1,4 @@
-"""createuser and createtoken."""
+"""Commands about accounts and their tokens."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from io import StringIO
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 from knox.auth import TokenAuthentication
-from knox.models import AuthToken
+
+from runapp.models import AccessToken
+from tests.factories import make_token
 
 pytestmark = pytest.mark.django_db
 
@@ -99,4 +102,79 @@ def test_createtoken_refuses_a_disabled_account() -> None:
     with pytest.raises(CommandError, match="disabled"):
         run("createtoken", "ada")
 
-    assert not AuthToken.objects.filter(user=user).exists()
+    assert not AccessToken.objects.filter(user=user).exists()
+
+
+def test_createtoken_gives_it_a_name_and_an_end() -> None:
+    User.objects.create_user("ada")
+
+    run("createtoken", "ada", "--name", "nightly 夜", "--days", "7")
+    run("createtoken", "ada")
+
+    named, numbered = AccessToken.objects.order_by("created")
+    assert (named.name, numbered.name) == ("nightly 夜", "token 2")
+    assert named.expiry is not None
+    assert round((named.expiry - timezone.now()).total_seconds() / 86_400, 2) == 7
+    assert numbered.expiry is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--name", "taken"), "a token of this name"),
+        (("--name", "a\x1b[2Jb"), "Control characters"),
+        (("--name", " "), "must not be blank"),
+        (("--name", "x" * 101), "at most 100"),
+        (("--days", "0"), "from 1 to 3650"),
+        (("--days", "3651"), "from 1 to 3650"),
+        (("--days", "one"), "from 1 to 3650"),
+    ],
+    ids=repr,
+)
+def test_createtoken_refuses(arguments: tuple[str, ...], words: str) -> None:
+    make_token(User.objects.create_user("ada"), name="taken")
+
+    with pytest.raises(CommandError, match=words):
+        run("createtoken", "ada", *arguments)
+
+    assert AccessToken.objects.count() == 1
+
+
+def test_tokens_lists_what_has_not_expired_without_keys() -> None:
+    account, now = User.objects.create_user("ada"), timezone.now()
+    live, key = make_token(account, name="nightly", last_used_at=now)
+    make_token(account, name="gone", expiry=now)
+    make_token(User.objects.create_user("bob"), name="of bob")
+
+    head, row = run("tokens", "ada").splitlines()
+
+    assert head.split() == ["id", "name", "created", "expires", "last", "used"]
+    assert row.split()[:2] == [live.public_id, "nightly"]
+    assert row.endswith(f"-        {now:%Y-%m-%d %H:%M}Z")
+    assert key[:15] not in row
+
+
+def test_tokens_tells_when_there_is_none() -> None:
+    User.objects.create_user("ada")
+
+    assert run("tokens", "ada") == "No token.\n"
+
+
+def test_revoketoken_revokes_that_one() -> None:
+    account = User.objects.create_user("ada")
+    token, kept = (make_token(account)[0] for _ in range(2))
+
+    output = run("revoketoken", "ada", token.public_id)
+
+    assert output == f"Revoked the token {token.public_id} of ada.\n"
+    assert AccessToken.objects.get() == kept
+
+
+def test_revoketoken_refuses_what_is_not_that_accounts() -> None:
+    User.objects.create_user("ada")
+    token, _ = make_token(User.objects.create_user("bob"))
+
+    with pytest.raises(CommandError, match="no token"):
+        run("revoketoken", "ada", token.public_id)
+
+    assert AccessToken.objects.exists()

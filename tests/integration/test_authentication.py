@@ -14,7 +14,6 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
-from knox.models import AuthToken
 
 from runapp.authentication import RememberedBasicAuthentication
 from tests.factories import (
@@ -24,6 +23,7 @@ from tests.factories import (
     make_basic,
     make_client,
     make_raw_data,
+    make_token,
 )
 
 pytestmark = pytest.mark.django_db
@@ -107,7 +107,7 @@ def test_basic_takes_names_and_passwords_of_any_script(name: str, password: str)
 
 
 def test_token_is_accepted_until_it_is_deleted() -> None:
-    token, key = AuthToken.objects.create(make_account())
+    token, key = make_token(make_account())
 
     accepted = get(f"Token {key}")
     token.delete()
@@ -118,7 +118,7 @@ def test_token_is_accepted_until_it_is_deleted() -> None:
 
 
 def test_expired_token_is_refused() -> None:
-    token, key = AuthToken.objects.create(make_account(), expiry=timedelta(hours=1))
+    token, key = make_token(make_account(), expiry=timezone.now() + timedelta(hours=1))
     accepted = get(f"Token {key}")
     token.expiry = timezone.now() - timedelta(seconds=1)
     token.save()
@@ -130,14 +130,14 @@ def test_expired_token_is_refused() -> None:
 def test_token_belongs_to_its_account() -> None:
     ada, bob = make_account("ada"), make_account("bob")
     make_raw_data(ada)
-    _, key = AuthToken.objects.create(bob)
+    _, key = make_token(bob)
 
     assert get(f"Token {key}").json() == []
 
 
 def test_token_of_a_disabled_account_is_refused() -> None:
     account = make_account()
-    _, key = AuthToken.objects.create(account)
+    _, key = make_token(account)
     User.objects.update(is_active=False)
 
     assert get(f"Token {key}").status_code == 401
@@ -147,7 +147,7 @@ def test_session_reads_without_and_writes_with_a_csrf_token() -> None:
     account = make_account()
     make_raw_data(account)
     client = Client(enforce_csrf_checks=True)
-    client.login(username="ada", password=PASSWORD)
+    client.force_login(account)
     body: dict[str, Any] = {"path": "/runapp/testpredictions/new/", "data": {}}
 
     read = client.get(PATH)

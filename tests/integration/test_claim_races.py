@@ -8,11 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold
+from runapp.services.accounts import disable_account
 from runapp.services.attempts import begin_attempt, end_attempt, held_fold
-from runapp.services.claims import claim_fold, renew_fold
+from runapp.services.claims import claim_fold, claim_split, renew_fold
 from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import move
@@ -195,3 +197,48 @@ def test_worker_that_records_can_commit_while_it_is_waited_for(
 
     assert moved
     assert not SubmissionFold.objects.filter(phase=Phase.RUNNING).exists()
+
+
+def test_claim_that_meets_a_disabling_takes_nothing() -> None:
+    account = make_account()
+    make_fold(account, make_ready_dataset(account))
+
+    assert claim_during(lambda: disable_account(account=account)) is None
+
+
+def test_disabling_takes_back_what_is_being_claimed() -> None:
+    account = make_account()
+    fold = make_fold(account, make_ready_dataset(account))
+
+    do_during(
+        lambda: claim_fold(worker="worker-1"),
+        lambda: disable_account(account=User.objects.get()),
+    )
+
+    fold.refresh_from_db()
+    assert (fold.phase, fold.attempt) == ("waiting", 1)
+
+
+def test_claim_of_a_split_that_meets_a_disabling_takes_nothing() -> None:
+    account = make_account()
+    force_split(make_ready_dataset(account))
+
+    claimed = do_during(
+        lambda: disable_account(account=account), lambda: claim_split(worker="worker-1")
+    )
+
+    assert claimed is None
+
+
+def test_disabling_takes_back_a_split_that_is_being_claimed() -> None:
+    account = make_account()
+    force_split(make_ready_dataset(account))
+    before = RawData.objects.get().split_attempt
+
+    do_during(
+        lambda: claim_split(worker="worker-1"),
+        lambda: disable_account(account=User.objects.get()),
+    )
+
+    raw_data = RawData.objects.get()
+    assert (raw_data.split_phase, raw_data.split_attempt) == ("waiting", before + 1)

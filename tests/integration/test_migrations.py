@@ -60,4 +60,6 @@ def test_rows_of_the_second_schema_are_kept_and_filled_up(
         {"number": 13, "rank": 2, "state": "TODO", **kept},
     ]
     assert found["n_posted"] == [3, 0]
+    assert found["tokens"] == [["token 1", False, 16], ["token 2", True, 16]]
+    assert (found["holder"], found["is_old_table_left"], found["n_left"]) == ("bob", False, 0)
     assert found["attempts"] == [[1, "lost", True, 0], [2, "tested", True, 0]]

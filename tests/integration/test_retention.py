@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
-from knox.models import AuthToken
 
-from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
+from runapp.models import (
+    AccessToken,
+    FoldAttempt,
+    Predictions,
+    RawData,
+    Submission,
+    SubmissionFold,
+    Worker,
+)
 from runapp.services import retention
 from runapp.services.retention import Removal, prune
 from runapp.storage import Bin, Kind, StoredBlob
@@ -30,6 +38,7 @@ from tests.factories import (
     make_live_worker,
     make_raw_data,
     make_ready_dataset,
+    make_token,
     pack,
     post_fold,
     split_now,
@@ -269,16 +278,30 @@ def test_rows_of_gone_workers_and_what_has_expired_go() -> None:
         Session.objects.create(
             session_key=name, session_data="", expire_date=now + timedelta(hours=ends)
         )
-    AuthToken.objects.create(account, expiry=timedelta(hours=-1))
-    AuthToken.objects.create(account, expiry=timedelta(hours=1))
-    AuthToken.objects.create(account, expiry=None)
+    make_token(account, expiry=now - timedelta(hours=1))
+    make_token(account, expiry=now + timedelta(hours=1))
+    make_token(account)
 
     removed = run()
 
     assert [removed[what].count for what in ("worker rows", "sessions", "tokens")] == [1, 1, 1]
     assert Worker.objects.get().name == "live"
     assert Session.objects.get().session_key == "open"
-    assert AuthToken.objects.count() == 2
+    assert AccessToken.objects.count() == 2
+
+
+def test_failed_sign_ins_that_count_no_more_go() -> None:
+    now = timezone.now()
+    for name in ("old", "new"):
+        AccessAttempt.objects.create(
+            username=name, ip_address="192.0.2.1", user_agent="", failures_since_start=1
+        )
+    AccessAttempt.objects.filter(username="old").update(attempt_time=now - timedelta(seconds=901))
+
+    removed = run()
+
+    assert removed["failed sign-ins"].count == 1
+    assert AccessAttempt.objects.get().username == "new"
 
 
 def test_command_prints_what_it_removed() -> None:

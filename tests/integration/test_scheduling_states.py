@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 from runapp.exceptions import Conflict
 from runapp.models import FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
+from runapp.services.accounts import disable_account, enable_account
 from runapp.services.attempts import begin_attempt
 from runapp.services.claims import claim_fold, reap_expired, renew_fold, return_fold
 from runapp.services.folds import cancel_fold, change_priority
@@ -239,6 +240,19 @@ class Scheduling(RuleBasedStateMachine):
     def pause(self, number: int, paused: bool) -> None:
         self.datasets[number] = change_raw_data(raw_data=self.datasets[number], paused=paused)
 
+    @rule(number=st.integers(0, 1), is_active=st.booleans())
+    def enable(self, number: int, is_active: bool) -> None:
+        account = self.datasets[number].owner
+
+        (enable_account if is_active else disable_account)(account=account)
+
+        for expected in self.folds.values():
+            is_taken = not is_active and expected.phase is Phase.RUNNING
+            if is_taken and expected.owner == account:
+                if expected.has_begun:
+                    expected.history[expected.attempt] = "restarted"
+                expected.phase, expected.failures = Phase.WAITING, 0
+
     @invariant()
     def rows_are_as_expected(self) -> None:
         if not hasattr(self, "folds"):
@@ -279,12 +293,14 @@ class Scheduling(RuleBasedStateMachine):
 
     def list_eligible(self) -> list[int]:
         running = [fold.owner for fold in self.folds.values() if fold.phase is Phase.RUNNING]
-        paused = {raw_data.pk for raw_data in self.datasets if raw_data.paused}
+        paused = {raw_data.pk for raw_data in RawData.objects.filter(paused=True)}
+        disabled = set(User.objects.filter(is_active=False))
         return [
             pk
             for pk, fold in self.folds.items()
             if fold.phase is Phase.WAITING
             and fold.raw_data.pk not in paused
+            and fold.owner not in disabled
             and running.count(fold.owner) < CAP
         ]
 

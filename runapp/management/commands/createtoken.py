@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import argparse
 from typing import Any
 
-from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandError
-from knox.models import AuthToken
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from runapp.exceptions import DatarunError
+from runapp.management.accounts import find_account
 from runapp.management.tables import check_tables_exist
+from runapp.models import MOST_TOKEN_DAYS, AccessToken
+from runapp.services.tokens import create_token
 
 
 class Command(BaseCommand):
@@ -17,16 +20,41 @@ class Command(BaseCommand):
 
     help = __doc__ or ""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
+        parser.add_argument(
+            "--name", dest="label", type=_read_label, help="what to call it; by default a number"
+        )
+        parser.add_argument(
+            "--days", type=_read_days, metavar="N", help="for how long it is good; default: ever"
+        )
 
-    def handle(self, *args: Any, name: str, **options: Any) -> None:
+    def handle(
+        self, *args: Any, name: str, label: str | None, days: int | None, **options: Any
+    ) -> None:
         check_tables_exist()
-        try:
-            user = User.objects.get_by_natural_key(User.normalize_username(name))
-        except User.DoesNotExist as error:
-            raise CommandError(f"There is no account {name!r}; make it with createuser.") from error
-        if not user.is_active:
+        account = find_account(name)
+        if not account.is_active:
             raise CommandError(f"The account {name!r} is disabled.")
-        _, key = AuthToken.objects.create(user)
+        try:
+            _, key = create_token(account=account, name=label, expires_in_days=days)
+        except DatarunError as error:
+            raise CommandError(error.message) from error
         self.stdout.write(key)
+
+
+def _read_label(text: str) -> str:
+    try:
+        AccessToken._meta.get_field("name").run_validators(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(" ".join(error.messages)) from error
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be blank")
+    return text.strip()
+
+
+def _read_days(text: str) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_TOKEN_DAYS))
+    if not is_number or not 1 <= int(text) <= MOST_TOKEN_DAYS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_TOKEN_DAYS}")
+    return int(text)

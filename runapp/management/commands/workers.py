@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from rich.console import Console
-from rich.table import Table
 
 from runapp.management.roster import Entry, Job, list_entries
-from runapp.management.tables import check_tables_exist
+from runapp.management.tables import check_tables_exist, show_table
 
 
 class Command(BaseCommand):
@@ -36,27 +35,24 @@ class Command(BaseCommand):
 
 def show(entries: list[Entry]) -> str:
     """Return the workers as aligned text, as wide as it needs to be."""
-    table = Table(box=None, pad_edge=False, header_style="")
-    for head in ("worker", "state", "busy", "since", "heard of", "runs", "missing", "versions"):
-        table.add_column(head, no_wrap=True)
+    rows: list[Sequence[str]] = []
     for entry in entries:
         runs = [describe_job(job) for job in entry.jobs] or ["-"]
-        table.add_row(
-            entry.name,
-            "live" if entry.is_live else "LOST",
-            f"{len(entry.jobs)}/{entry.slots}",
-            f"{entry.started_at:%Y-%m-%d %H:%M:%S}Z",
-            f"{entry.seen_seconds:.0f} s ago",
-            runs[0],
-            describe_missing(entry.missing),
-            ", ".join(f"{name} {version}" for name, version in sorted(entry.versions.items())),
+        rows.append(
+            (
+                entry.name,
+                "live" if entry.is_live else "LOST",
+                f"{len(entry.jobs)}/{entry.slots}",
+                f"{entry.started_at:%Y-%m-%d %H:%M:%S}Z",
+                f"{entry.seen_seconds:.0f} s ago",
+                runs[0],
+                describe_missing(entry.missing),
+                ", ".join(f"{name} {version}" for name, version in sorted(entry.versions.items())),
+            )
         )
-        for run in runs[1:]:
-            table.add_row("", "", "", "", "", run)
-    console = Console(highlight=False, markup=False, width=400, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+        rows += [("", "", "", "", "", run) for run in runs[1:]]
+    heads = ("worker", "state", "busy", "since", "heard of", "runs", "missing", "versions")
+    return show_table(heads, rows)
 
 
 def describe_job(job: Job) -> str:

@@ -33,6 +33,17 @@ def read_whole_number(name: str, default: int, *, least: int = 0) -> int:
     return int(text)
 
 
+def read_quota(name: str) -> int | None:
+    """Read a whole number, or None where the variable is empty: no quota.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the variable holds anything else.
+    """
+    return read_whole_number(name, 0) if os.environ.get(name, "").strip() else None
+
+
 def read_web_threads() -> int:
     """Return how many requests a process of the web server serves at once."""
     return read_whole_number("DATARUN_WEB_THREADS", 16, least=1)

@@ -12,6 +12,7 @@ from datarun.environment import (
     read_database,
     read_home,
     read_promises,
+    read_quota,
     read_secret_key,
     read_storage,
     read_web_threads,
@@ -115,6 +116,15 @@ REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
 # The group whose members may post datasets; without one every account may.
 ORGANISERS_GROUP = os.environ.get("DATARUN_ORGANISERS", "").strip()
+OPERATORS_GROUP = os.environ.get("DATARUN_OPERATORS", "operators").strip()
+
+# What an account may have and do, unless its own quota says otherwise; None is no limit.
+QUOTAS = {
+    "stored_mb": read_quota("DATARUN_QUOTA_STORED_MB"),
+    "waiting_folds": read_quota("DATARUN_QUOTA_WAITING_FOLDS"),
+    "folds_per_day": read_quota("DATARUN_QUOTA_FOLDS_PER_DAY"),
+    "submissions_per_day": read_quota("DATARUN_QUOTA_SUBMISSIONS_PER_DAY"),
+}
 
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.

@@ -18,7 +18,15 @@ from django.db.models.functions import Length, Now
 from django.utils import timezone
 from knox.models import get_token_model
 
-from runapp.models import FoldAttempt, Predictions, RawData, Submission, SubmissionFold, Worker
+from runapp.models import (
+    DailyUse,
+    FoldAttempt,
+    Predictions,
+    RawData,
+    Submission,
+    SubmissionFold,
+    Worker,
+)
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
@@ -28,6 +36,8 @@ from runapp.transitions import Phase
 
 # Longer than anything takes from writing a blob to the row that refers to it.
 GRACE = timedelta(hours=24)
+# What is counted against quotas is this day's; the rest is for operators to look at.
+KEPT_USE = timedelta(days=31)
 _BATCH = 500
 
 
@@ -54,7 +64,7 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
     """Remove what nobody needs any more, and yield what it was, kind by kind.
 
     Always: worker rows not heard of for a day, sessions and tokens that have expired, blobs that no
-    row refers to and that are older than a day.
+    row refers to and that are older than a day, counts of what was posted more than a month ago.
 
     Parameters
     ----------
@@ -77,6 +87,8 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
     yield _remove("sessions", Session.objects.filter(expire_date__lt=timezone.now()), is_dry_run)
     tokens = get_token_model().objects.filter(expiry__lt=timezone.now())
     yield _remove("tokens", tokens, is_dry_run)
+    old_days = DailyUse.objects.filter(day__lt=Now() - KEPT_USE)
+    yield _remove("daily counts", old_days, is_dry_run)
     if days is not None:
         yield _remove_predictions(old_folds, is_dry_run)
         yield _remove("attempts", FoldAttempt.objects.filter(fold__in=old_folds), is_dry_run)
@@ -111,7 +123,7 @@ def _remove_predictions(old_folds: models.QuerySet[SubmissionFold], is_dry_run: 
         keys = list(order_locks(old_folds.filter(has_predictions)).values_list("pk", flat=True))
         for start in range(0, len(keys), _BATCH):
             some = keys[start : start + _BATCH]
-            touch(SubmissionFold.objects.filter(pk__in=some))
+            touch(SubmissionFold.objects.filter(pk__in=some), predictions_bytes=0)
             n_removed += Predictions.objects.filter(fold__in=some).delete()[0]
     return Removal("predictions", n_removed, n_bytes)
 

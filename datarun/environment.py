@@ -242,3 +242,29 @@ def read_storage(*, home: Path) -> tuple[Path, S3Location | None]:
     except BadLocation as error:
         raise ImproperlyConfigured(f"DATARUN_STORAGE_URL {error}") from error
     return (location, None) if isinstance(location, Path) else (home / "cache", location)
+
+
+def read_cache() -> dict[str, Any]:
+    """Return Django's settings of the cache: in DATARUN_CACHE_URL, or in each process's memory.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the URL is not of Redis.
+    """
+    url = os.environ.get("DATARUN_CACHE_URL", "").strip()
+    if not url:
+        return {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            # An entry for each account that asks within a minute.
+            "OPTIONS": {"MAX_ENTRIES": 10_000},
+        }
+    if urlsplit(url).scheme not in ("redis", "rediss"):
+        raise ImproperlyConfigured("DATARUN_CACHE_URL must look like redis://host:6379/0.")
+    return {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": url,
+        "KEY_PREFIX": "datarun",
+        # No request waits longer for what it can do without.
+        "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
+    }

@@ -9,6 +9,7 @@ import psutil
 
 from datarun.environment import (
     env,
+    read_cache,
     read_database,
     read_home,
     read_promises,
@@ -107,6 +108,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["runapp.throttles.AccountThrottle"],
     "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
@@ -125,6 +127,12 @@ QUOTAS = {
     "folds_per_day": read_quota("DATARUN_QUOTA_FOLDS_PER_DAY"),
     "submissions_per_day": read_quota("DATARUN_QUOTA_SUBMISSIONS_PER_DAY"),
 }
+
+# Requests that an account may make in a minute; 0 is any number. Where the database is a file, the
+# accounts are few and known.
+_IS_EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+REQUESTS_PER_MINUTE = read_whole_number("DATARUN_REQUESTS_PER_MINUTE", 0 if _IS_EMBEDDED else 6000)
+CACHES = {"default": read_cache()}
 
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.

@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import ConnectionPool
 
 from datarun.environment import (
+    read_cache,
     read_database,
     read_home,
     read_promises,
@@ -154,3 +155,22 @@ def test_quota_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(ImproperlyConfigured, match="DATARUN_QUOTA_STORED_MB must be a whole"):
         read_quota("DATARUN_QUOTA_STORED_MB")
+
+
+def test_cache_is_in_memory_or_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_CACHE_URL", "")
+    in_memory = read_cache()
+    monkeypatch.setenv("DATARUN_CACHE_URL", "redis://127.0.0.1:6379/3")
+    in_redis = read_cache()
+
+    assert in_memory["BACKEND"].endswith("LocMemCache")
+    assert in_redis["BACKEND"].endswith("RedisCache")
+    assert in_redis["LOCATION"] == "redis://127.0.0.1:6379/3"
+
+
+@pytest.mark.parametrize("url", ["memcached://127.0.0.1", "127.0.0.1:6379", "redis"])
+def test_cache_of_another_kind_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_CACHE_URL", url)
+
+    with pytest.raises(ImproperlyConfigured, match="redis://host"):
+        read_cache()

@@ -33,6 +33,17 @@ def read_whole_number(name: str, default: int, *, least: int = 0) -> int:
     return int(text)
 
 
+def read_quota(name: str) -> int | None:
+    """Read a whole number, or None where the variable is empty: no quota.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the variable holds anything else.
+    """
+    return read_whole_number(name, 0) if os.environ.get(name, "").strip() else None
+
+
 def read_web_threads() -> int:
     """Return how many requests a process of the web server serves at once."""
     return read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
@@ -231,3 +242,29 @@ def read_storage(*, home: Path) -> tuple[Path, S3Location | None]:
     except BadLocation as error:
         raise ImproperlyConfigured(f"DATARUN_STORAGE_URL {error}") from error
     return (location, None) if isinstance(location, Path) else (home / "cache", location)
+
+
+def read_cache() -> dict[str, Any]:
+    """Return Django's settings of the cache: in DATARUN_CACHE_URL, or in each process's memory.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the URL is not of Redis.
+    """
+    url = os.environ.get("DATARUN_CACHE_URL", "").strip()
+    if not url:
+        return {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            # An entry for each account that asks within a minute.
+            "OPTIONS": {"MAX_ENTRIES": 10_000},
+        }
+    if urlsplit(url).scheme not in ("redis", "rediss"):
+        raise ImproperlyConfigured("DATARUN_CACHE_URL must look like redis://host:6379/0.")
+    return {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": url,
+        "KEY_PREFIX": "datarun",
+        # No request waits longer for what it can do without.
+        "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
+    }

@@ -10,9 +10,11 @@ import psutil
 
 from datarun.environment import (
     env,
+    read_cache,
     read_database,
     read_home,
     read_promises,
+    read_quota,
     read_secret_key,
     read_storage,
     read_web_threads,
@@ -128,6 +130,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["runapp.throttles.AccountThrottle"],
     "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
@@ -142,6 +145,20 @@ REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 ORGANISERS_GROUP = os.environ.get("DATARUN_ORGANISERS", "").strip()
 # The group whose members see the state of everything, and may cancel, pause and re-prioritise.
 OPERATORS_GROUP = os.environ.get("DATARUN_OPERATORS", "operators").strip()
+
+# What an account may have and do, unless its own quota says otherwise; None is no limit.
+QUOTAS = {
+    "stored_mb": read_quota("DATARUN_QUOTA_STORED_MB"),
+    "waiting_folds": read_quota("DATARUN_QUOTA_WAITING_FOLDS"),
+    "folds_per_day": read_quota("DATARUN_QUOTA_FOLDS_PER_DAY"),
+    "submissions_per_day": read_quota("DATARUN_QUOTA_SUBMISSIONS_PER_DAY"),
+}
+
+# Requests that an account may make in a minute; 0 is any number. Where the database is a file, the
+# accounts are few and known.
+_IS_EMBEDDED = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+REQUESTS_PER_MINUTE = read_whole_number("DATARUN_REQUESTS_PER_MINUTE", 0 if _IS_EMBEDDED else 6000)
+CACHES = {"default": read_cache()}
 
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from knox.models import get_digest_token
@@ -11,14 +12,17 @@ from knox.settings import CONSTANTS
 
 from runapp.models import (
     AccessToken,
+    DailyUse,
     FairShare,
     FoldAttempt,
+    Quota,
     RawData,
     Share,
     Submission,
     SubmissionFold,
     Worker,
 )
+from runapp.services.quotas import set_quota
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -86,6 +90,36 @@ class FairShareAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
         # The rest of the row changes all the time, and not by this form.
         obj.save(update_fields=["cap"])
+
+
+@admin.register(Quota)
+class QuotaAdmin(ReadOnlyAdmin):
+    list_display = ("account", *settings.QUOTAS)
+    search_fields = ("account__username",)
+    list_select_related = ("account",)
+    fields = ("account", *settings.QUOTAS)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("runapp.add_quota"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("runapp.change_quota"))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return () if obj is None else ("account",)
+
+    def save_model(self, request: HttpRequest, obj: Quota, form: Any, change: bool) -> None:
+        limits = {name: getattr(obj, name) for name in settings.QUOTAS}
+        saved = set_quota(account=obj.account, changes=limits)
+        obj.pk = saved.pk
+
+
+@admin.register(DailyUse)
+class DailyUseAdmin(ReadOnlyAdmin):
+    list_display = ("day", "owner", "raw_data_id", "folds", "submissions")
+    search_fields = ("owner__username",)
+    list_select_related = ("owner",)
+    date_hierarchy = "day"
 
 
 @admin.register(FoldAttempt)

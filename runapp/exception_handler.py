@@ -25,6 +25,7 @@ _STATUSES: dict[type[ours.DatarunError], int] = {
     ours.Gone: 410,
     ours.TooLarge: 413,
     ours.TooMany: 429,
+    ours.QuotaExceeded: 429,
     ours.SpecificModuleMissing: 406,
 }
 
@@ -71,6 +72,8 @@ def _answer_ours(error: ours.DatarunError) -> Response:
     response = Response(_describe(error.field, error.code, error.message), status=status)
     if isinstance(error, ours.TooMany):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
+        for name, value in error.headers.items():
+            response.headers[name] = value
     return response
 
 

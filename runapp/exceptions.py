@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class DatarunError(Exception):
     """The parent of all errors that a client is told of.
@@ -67,6 +69,8 @@ class TooMany(DatarunError):
     ----------
     retry_after_seconds : int
         When it is worth trying again.
+    headers : mapping of str to str, optional
+        What the answer tells of it besides.
     """
 
     code = "throttled"
@@ -76,11 +80,19 @@ class TooMany(DatarunError):
         message: str,
         *,
         retry_after_seconds: int,
+        headers: Mapping[str, str] | None = None,
         field: str | None = None,
         code: str | None = None,
     ) -> None:
         super().__init__(message, field=field, code=code)
         self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
+
+
+class QuotaExceeded(TooMany):
+    """More than the account's quotas leave it (429)."""
+
+    code = "quota_exceeded"
 
 
 class SpecificModuleMissing(DatarunError):

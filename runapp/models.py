@@ -97,6 +97,7 @@ class RawData(models.Model):
     is_shared = models.BooleanField(
         default=False, help_text="Has been shared: others may have folds on it, even if no longer."
     )
+    n_bytes = models.BigIntegerField(default=0, db_default=0, help_text="Of its files, unpacked.")
     created_at = models.DateTimeField(auto_now_add=True)
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
@@ -208,6 +209,7 @@ class Submission(models.Model):
     databoard_s_id = models.BigIntegerField(null=True)
     files = models.JSONField(help_text="File name -> SHA-256 digest.")
     hash_files = models.CharField(max_length=64)
+    n_bytes = models.BigIntegerField(default=0, db_default=0, help_text="Of its files, unpacked.")
     n_posted = models.PositiveIntegerField(default=0, help_text="Folds ever posted for it.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -277,6 +279,10 @@ class SubmissionFold(models.Model):
     split_digest = models.CharField(max_length=64, default="")
     code_digest = models.CharField(max_length=64, default="")
     new = models.BooleanField(default=True)
+    predictions_bytes = models.BigIntegerField(default=0, db_default=0)
+    counted_on = models.DateField(
+        null=True, help_text="The day whose use it counts in; empty once that was refunded."
+    )
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
 
@@ -310,6 +316,12 @@ class SubmissionFold(models.Model):
             ),
             models.Index(fields=["owner", "change_seq", "id"], name="fold_changes"),
             models.Index(fields=["change_seq", "id"], name="fold_all_changes"),
+            models.Index(
+                # What an account's predictions take is summed up without a look at the rows.
+                fields=["owner", "predictions_bytes"],
+                name="fold_stored",
+                condition=Q(predictions_bytes__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -331,6 +343,56 @@ class FairShare(models.Model):
 
     def __str__(self) -> str:
         return f"share of {self.owner_id}"
+
+
+class Quota(models.Model):
+    """What an account may have and do where that differs from the settings (`allowance.py`).
+
+    Its row is also the lock under which posts are counted against the limits.
+    """
+
+    account = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, related_name="quota")
+    stored_mb = models.PositiveIntegerField(
+        null=True, blank=True, help_text="MB stored; empty for the setting's."
+    )
+    waiting_folds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Folds that wait at once; empty for the setting's."
+    )
+    folds_per_day = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Folds posted in a day (UTC); empty for the setting's."
+    )
+    submissions_per_day = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Submissions in a day (UTC) to each dataset; empty for the setting's.",
+    )
+
+    def __str__(self) -> str:
+        return f"quota of {self.account_id}"
+
+
+class DailyUse(models.Model):
+    """What an account has posted on a dataset in a day."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False
+    )
+    # No reference: the count outlives the dataset.
+    raw_data_id = models.BigIntegerField()
+    day = models.DateField(help_text="In UTC, by the database's clock.")
+    folds = models.PositiveIntegerField(help_text="Folds, less those that were refunded.")
+    submissions = models.PositiveIntegerField(help_text="New submissions and new code of known.")
+
+    class Meta:
+        verbose_name_plural = "daily use"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "day", "raw_data_id"], name="daily_use_of_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"use of {self.owner_id} on {self.day}"
 
 
 class FoldAttempt(models.Model):

@@ -4,25 +4,38 @@ Plain is a new fold of a submission that is new or known with the same files. Su
 are written together; where that fails, because somebody else wrote the same meanwhile, and for
 everything else, each is posted as if alone. So each is stored whole or refused, whatever becomes of
 its neighbours, and all happen in the order in which they were sent.
+
+Of folds that go over a quota as many are taken as fit; the others are refused by what was read once
+before, without a look at the database for each.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import date
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError, models
+from django.db import IntegrityError
 from django.db.models.functions import Now
 
 from runapp.access import check_may_submit
-from runapp.exceptions import Conflict, DatarunError, Forbidden, InvalidInput, StorageAway
+from runapp.allowance import Allowance, Ask, read_allowance, read_standing
+from runapp.exceptions import (
+    Conflict,
+    DatarunError,
+    Forbidden,
+    InvalidInput,
+    QuotaExceeded,
+    StorageAway,
+)
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.outages import is_outage
 from runapp.services.feed import note, publishing
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, pack_indices, post_fold
 from runapp.services.moves import fail_waiting
+from runapp.services.quotas import count_use
 from runapp.services.submissions import (
     Force,
     PostedSubmission,
@@ -30,6 +43,7 @@ from runapp.services.submissions import (
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
+from runapp.transitions import Phase
 
 # Written together at most, so that nobody waits long for the locks.
 BATCH_FOLDS = 500
@@ -54,6 +68,8 @@ class Item:
 
 # The key of a fold's row, or why there is none.
 Result = int | Exception
+# Submissions whose files came with a fold that a quota refused, and how.
+TurnedAway = dict[int, QuotaExceeded]
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,9 @@ def is_away(error: Exception) -> bool:
     return is_outage(error) or isinstance(error, StorageAway)
 
 
-def post_folds(*, owner: User, items: Sequence[Item]) -> list[Result]:
+def post_folds(
+    *, owner: User, items: Sequence[Item], turned_away: TurnedAway | None = None
+) -> list[Result]:
     """Post folds; return for each the key of its row, or why it was refused.
 
     Parameters
@@ -78,6 +96,8 @@ def post_folds(*, owner: User, items: Sequence[Item]) -> list[Result]:
         Whose they are.
     items : sequence of Item
         At most `BATCH_FOLDS`.
+    turned_away : dict, optional
+        What the batches of one request pass on to each other.
 
     Returns
     -------
@@ -86,7 +106,8 @@ def post_folds(*, owner: User, items: Sequence[Item]) -> list[Result]:
     """
     results: dict[int, Result] = {}
     try:
-        _post_in_order(owner, items, results)
+        away = {} if turned_away is None else turned_away
+        _post_in_order(owner, dict(enumerate(items)), results, away)
     except Exception as error:
         if not is_away(error):
             raise
@@ -94,10 +115,15 @@ def post_folds(*, owner: User, items: Sequence[Item]) -> list[Result]:
     return [results[number] for number in range(len(items))]
 
 
-def _post_in_order(owner: User, items: Sequence[Item], results: dict[int, Result]) -> None:
-    books = _Books(owner, items)
+def _post_in_order(
+    owner: User,
+    items: Mapping[int, Item],
+    results: dict[int, Result],
+    turned_away: TurnedAway,
+) -> None:
+    books = _Books(owner, list(items.values()), turned_away)
     batch: dict[int, Item] = {}
-    for number, item in enumerate(items):
+    for number, item in items.items():
         try:
             is_plain = books.admit(item)
         except DatarunError as error:
@@ -106,23 +132,31 @@ def _post_in_order(owner: User, items: Sequence[Item], results: dict[int, Result
         if is_plain:
             batch[number] = item
             continue
-        results.update(_post_batch(owner, batch, books))
+        _post_batch(owner, batch, books, results)
         batch = {}
-        results[number] = _post_alone(owner, item)
-        books.look_again(item)
-    results.update(_post_batch(owner, batch, books))
+        results[number] = _post_alone(owner, item, books.allowance)
+        books.look_again(item, is_posted=isinstance(results[number], int))
+    _post_batch(owner, batch, books, results)
 
 
 class _Books:
     """What is known of an account's submissions and folds, those just admitted included."""
 
-    def __init__(self, owner: User, items: Sequence[Item]) -> None:
+    def __init__(self, owner: User, items: Sequence[Item], turned_away: TurnedAway) -> None:
         self._owner = owner
         self._open: set[int] = set()
-        self._codes = dict(self._find_codes({item.submission_id for item in items}))
-        ids = {item.fold_id for item in items}
-        rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id__in=ids)
-        self._taken = set(rows.values_list("databoard_sf_id", flat=True))
+        self._items = items
+        self.turned_away = turned_away
+        self.read()
+
+    def read(self) -> None:
+        """Read what there is, and what the account may still post."""
+        self._codes = dict(self._find_codes({item.submission_id for item in self._items}))
+        ids = {item.fold_id for item in self._items}
+        rows = SubmissionFold.objects.filter(owner=self._owner, databoard_sf_id__in=ids)
+        self._phases = dict(rows.values_list("databoard_sf_id", "phase"))
+        self.allowance = read_allowance(owner=self._owner)
+        self._standing = read_standing(owner=self._owner, allowance=self.allowance)
 
     def admit(self, item: Item) -> bool:
         """Tell whether an item is plain, and count on it then.
@@ -132,17 +166,21 @@ class _Books:
         DatarunError
             When it is refused.
         """
+        self._check_turned_away(item)
         if item.force is not Force.NOTHING:
+            if self.allowance.limits:
+                self._take_forced(item)
             return False
-        if item.fold_id in self._taken:
+        if item.fold_id in self._phases:
             raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique")
         code = self._find_code(item)
         if code is None:
             return False
         self._check_may_submit(code.raw_data)
         check_rows(item.posted, code.raw_data)
+        self._take(item, code.raw_data, is_new_code=item.submission_id not in self._codes)
         self._codes[item.submission_id] = code
-        self._taken.add(item.fold_id)
+        self._phases[item.fold_id] = Phase.WAITING
         return True
 
     def _check_may_submit(self, raw_data: RawData) -> None:
@@ -150,17 +188,55 @@ class _Books:
             check_may_submit(self._owner, raw_data)
             self._open.add(raw_data.pk)
 
+    def _check_turned_away(self, item: Item) -> None:
+        """Refuse a fold whose submission would be there, had a quota not refused it before."""
+        refusal = self.turned_away.get(item.submission_id)
+        if refusal is not None and item.submission.files is None:
+            raise refusal.with_traceback(None)
+
+    def _take_forced(self, item: Item) -> None:
+        """Take what a forced item asks for, as far as that can be told without its post."""
+        known, sent = self._codes.get(item.submission_id), item.submission
+        raw_data = sent.raw_data or (known.raw_data if known else None)
+        if raw_data is None:
+            return
+        is_new_code = known is None or (
+            item.force is Force.SUBMISSION
+            and sent.files is not None
+            and compute_tree_digest(files=sent.files) != known.digest
+        )
+        self._take(item, raw_data, is_new_code=is_new_code)
+
+    def _take(self, item: Item, raw_data: RawData, *, is_new_code: bool) -> None:
+        is_new = item.submission_id not in self._codes
+        ask = Ask(
+            raw_data_id=raw_data.pk,
+            folds=1,
+            waiting_folds=int(self._phases.get(item.fold_id) != Phase.WAITING),
+            submissions=int(is_new_code),
+            n_bytes=item.submission.n_bytes if is_new else 0,
+        )
+        try:
+            self._standing = self._standing.take(ask)
+        except QuotaExceeded as refusal:
+            if is_new:
+                self.turned_away[item.submission_id] = refusal
+            raise
+        self.turned_away.pop(item.submission_id, None)
+
     def get_code(self, item: Item) -> _Code:
         """Return what an admitted item's submission is made of."""
         return self._codes[item.submission_id]
 
-    def look_again(self, item: Item) -> None:
+    def look_again(self, item: Item, *, is_posted: bool) -> None:
         """Learn what became of an item that was not plain."""
+        if not is_posted:
+            # What was taken for it is still there, or less than was thought.
+            self._standing = read_standing(owner=self._owner, allowance=self.allowance)
         self._codes.pop(item.submission_id, None)
         self._codes.update(self._find_codes({item.submission_id}))
         rows = SubmissionFold.objects.filter(owner=self._owner, databoard_sf_id=item.fold_id)
-        if rows.exists():
-            self._taken.add(item.fold_id)
+        self._phases.update(rows.values_list("databoard_sf_id", "phase"))
 
     def _find_code(self, item: Item) -> _Code | None:
         """Return what a plain item's submission is made of, None when it is not plain."""
@@ -183,27 +259,40 @@ class _Books:
             yield row.databoard_s_id, _Code(row.raw_data, row.hash_files)
 
 
-def _post_alone(owner: User, item: Item) -> Result:
+def _post_alone(owner: User, item: Item, allowance: Allowance) -> Result:
     try:
         fold, _ = post_fold(
-            owner=owner, posted=item.posted, submission=item.submission, force=item.force
+            owner=owner,
+            posted=item.posted,
+            submission=item.submission,
+            force=item.force,
+            allowance=allowance,
         )
-    except (InvalidInput, Forbidden, Conflict) as error:
+    except (InvalidInput, Forbidden, Conflict, QuotaExceeded) as error:
         return error
     return int(fold.pk)
 
 
-def _post_batch(owner: User, batch: Mapping[int, Item], books: _Books) -> dict[int, Result]:
+def _post_batch(
+    owner: User, batch: Mapping[int, Item], books: _Books, results: dict[int, Result]
+) -> None:
     if not batch:
-        return {}
+        return
     items = list(batch.values())
     codes = {item.submission_id: books.get_code(item) for item in items}
     try:
-        keys = _write(owner, items, codes, _store_trees(items, codes))
+        keys = _write(owner, items, codes, _store_trees(items, codes), books.allowance)
+    except QuotaExceeded:
+        # Others of the account have posted meanwhile: another look tells what still fits.
+        _post_in_order(owner, batch, results, books.turned_away)
+        books.read()
     except (IntegrityError, Conflict, FileNotFoundError):
         # Somebody else has posted, replaced or deleted some of it meanwhile: each by itself.
-        return {number: _post_alone(owner, item) for number, item in batch.items()}
-    return dict(zip(batch, keys, strict=True))
+        for number, item in batch.items():
+            results[number] = _post_alone(owner, item, books.allowance)
+        books.read()
+    else:
+        results.update(zip(batch, keys, strict=True))
 
 
 def _store_trees(items: Sequence[Item], codes: Mapping[int, _Code]) -> dict[int, Tree]:
@@ -218,19 +307,38 @@ def _store_trees(items: Sequence[Item], codes: Mapping[int, _Code]) -> dict[int,
 
 
 def _write(
-    owner: User, items: Sequence[Item], codes: Mapping[int, _Code], trees: Mapping[int, Tree]
+    owner: User,
+    items: Sequence[Item],
+    codes: Mapping[int, _Code],
+    trees: Mapping[int, Tree],
+    allowance: Allowance,
 ) -> list[int]:
     with publishing():
         failed = _lock_datasets({code.raw_data.pk for code in codes.values()})
-        submissions = _lock_submissions(owner, codes, trees)
-        folds = [_make_fold(owner, item, submissions[item.submission_id]) for item in items]
+        found = _lock_submissions(owner, codes)
+        made = _make_submissions(owner, found, codes, trees)
+        submissions = {row.databoard_s_id: row for row in (*found, *made)}
+        folds = [
+            _make_fold(owner, item, submissions[item.submission_id], counted_on=allowance.day)
+            for item in items
+        ]
         Submission.objects.bulk_update(submissions.values(), ["n_posted"])
         SubmissionFold.objects.bulk_create(folds)
         note(SubmissionFold)
         keys = [fold.pk for fold in folds]
         if failed:
             fail_waiting(SubmissionFold.objects.filter(pk__in=keys, raw_data__in=failed))
+        count_use(owner=owner, allowance=allowance, asks=_list_asks(folds, made))
     return keys
+
+
+def _list_asks(folds: Sequence[SubmissionFold], made: Sequence[Submission]) -> list[Ask]:
+    n_folds = Counter(fold.raw_data_id for fold in folds)
+    n_submissions = Counter(row.raw_data_id for row in made)
+    return [
+        Ask(raw_data_id=pk, folds=count, submissions=n_submissions[pk])
+        for pk, count in n_folds.items()
+    ]
 
 
 def _lock_datasets(keys: set[int]) -> list[int]:
@@ -242,34 +350,45 @@ def _lock_datasets(keys: set[int]) -> list[int]:
     return [pk for pk, state in states.items() if state == RawData.State.ERROR]
 
 
-def _lock_submissions(
-    owner: User, codes: Mapping[int, _Code], trees: Mapping[int, Tree]
-) -> dict[int, Submission]:
-    rows: models.QuerySet[Any] = Submission.objects.select_for_update(no_key=True)
-    rows = rows.filter(owner=owner, databoard_s_id__in=codes)
-    found = {row.databoard_s_id: row for row in rows.order_by("pk")}
-    for row in found.values():
+def _lock_submissions(owner: User, codes: Mapping[int, _Code]) -> list[Submission]:
+    rows = Submission.objects.select_for_update(no_key=True)
+    found = list(rows.filter(owner=owner, databoard_s_id__in=codes).order_by("pk"))
+    for row in found:
+        assert row.databoard_s_id is not None
         code = codes[row.databoard_s_id]
         if row.raw_data_id != code.raw_data.pk or row.hash_files != code.digest:
             raise Conflict("A submission changed meanwhile.")
-    made: list[Any] = [
+    return found
+
+
+def _make_submissions(
+    owner: User,
+    found: Sequence[Submission],
+    codes: Mapping[int, _Code],
+    trees: Mapping[int, Tree],
+) -> list[Submission]:
+    known = {row.databoard_s_id for row in found}
+    made = [
         Submission(
             owner=owner,
             raw_data=codes[number].raw_data,
             databoard_s_id=number,
             files=dict(trees[number].files),
             hash_files=trees[number].digest,
+            n_bytes=trees[number].n_bytes,
         )
         for number in codes
-        if number not in found and number in trees
+        if number not in known and number in trees
     ]
     if len(found) + len(made) < len(codes):
         raise Conflict("A submission has just been deleted.")
     Submission.objects.bulk_create(made)
-    return {**found, **{row.databoard_s_id: row for row in made}}
+    return made
 
 
-def _make_fold(owner: User, item: Item, submission: Submission) -> SubmissionFold:
+def _make_fold(
+    owner: User, item: Item, submission: Submission, *, counted_on: date
+) -> SubmissionFold:
     submission.n_posted += 1
     return SubmissionFold(
         owner=owner,
@@ -281,4 +400,5 @@ def _make_fold(owner: User, item: Item, submission: Submission) -> SubmissionFol
         test_is=pack_indices(item.posted.test_is),
         priority=item.posted.priority,
         queued_at=Now(),
+        counted_on=counted_on,
     )

@@ -30,6 +30,7 @@ from runapp.services.attempts import (
 )
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
+from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
 from runapp.transitions import Phase, State
 
@@ -182,8 +183,9 @@ def return_fold(
     false_starts = fold.false_starts + int(is_lost and not is_spent)
     counts = {"failures": failures, "false_starts": false_starts}
     outcome = "lost" if is_spent else "returned"
+    is_over = failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS
     with publishing():
-        if failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS:
+        if is_over:
             moved = move(
                 held,
                 phase=Phase.DONE,
@@ -199,6 +201,8 @@ def return_fold(
         if moved:
             end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
+        if moved and is_over:
+            refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
     if moved:
         logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
@@ -225,7 +229,7 @@ def return_split(
         held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
         return
     log_messages = f"{reason} Tried {failures} times."
-    _end_split(held, raw_data, error_code=error_code, log_messages=log_messages)
+    _end_split(held, raw_data, error_code=error_code, log_messages=log_messages, is_ours=True)
 
 
 def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str) -> None:
@@ -234,7 +238,12 @@ def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str)
 
 
 def _end_split(
-    held: models.QuerySet[RawData], raw_data: RawData, *, error_code: str, log_messages: str
+    held: models.QuerySet[RawData],
+    raw_data: RawData,
+    *,
+    error_code: str,
+    log_messages: str,
+    is_ours: bool = False,
 ) -> None:
     with publishing():
         ended = touch(
@@ -245,8 +254,13 @@ def _end_split(
             split_phase=RawData.SplitPhase.IDLE,
             split_lease_expires_at=None,
         )
-        if ended:
-            fail_waiting(SubmissionFold.objects.filter(submission__raw_data=raw_data))
+        if not ended:
+            return
+        folds = SubmissionFold.objects.filter(raw_data=raw_data)
+        fail_waiting(folds)
+        if is_ours:
+            # Those without a number have just been ended.
+            refund_folds(folds=folds.filter(change_seq=None, phase=Phase.DONE))
 
 
 def reap_expired() -> int:

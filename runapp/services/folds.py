@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runapp import dispatch, wire
 from runapp.access import check_may_submit
+from runapp.allowance import Allowance, Ask, read_allowance
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.queue import lock_claims
@@ -26,7 +27,9 @@ from runapp.services.moves import (
     requeue_running,
     take_from_workers,
 )
+from runapp.services.quotas import check_room, count_use, refund_folds
 from runapp.services.submissions import (
+    CodeChange,
     Force,
     PostedSubmission,
     check_submission,
@@ -58,9 +61,19 @@ class PostedFold:
 
 
 def post_fold(
-    *, owner: User, posted: PostedFold, submission: PostedSubmission, force: Force
+    *,
+    owner: User,
+    posted: PostedFold,
+    submission: PostedSubmission,
+    force: Force,
+    allowance: Allowance | None = None,
 ) -> tuple[SubmissionFold, str]:
     """Store a fold, and its submission the first time; return the row and its hint's task id.
+
+    Parameters
+    ----------
+    allowance : Allowance, optional
+        What the account may have and do, where that is known already.
 
     Raises
     ------
@@ -71,15 +84,26 @@ def post_fold(
         When the dataset is another's who lets the account look at most.
     Conflict
         When other files come for a known submission without force.
+    QuotaExceeded
+        When the account may not post it today, or have so many waiting or stored.
     """
-    _check_id(owner, posted, submission, force)
+    is_waiting = _check_id(owner, posted, submission, force)
     known = find_submission(owner=owner, databoard_s_id=submission.databoard_s_id)
     raw_data = check_submission(posted=submission, known=known, force=force)
     check_may_submit(owner, raw_data)
     check_rows(posted, raw_data)
+    allowance = allowance or read_allowance(owner=owner)
+    ask = Ask(
+        raw_data_id=raw_data.pk,
+        folds=1,
+        waiting_folds=int(not is_waiting),
+        submissions=int(known is None),
+        n_bytes=submission.n_bytes if known is None else 0,
+    )
+    check_room(owner=owner, allowance=allowance, ask=ask)
     # What can be refused has been: only now is something written.
     try:
-        return _write(owner, posted, submission, raw_data, force)
+        return _write(owner, posted, submission, raw_data, force, allowance)
     except (FileNotFoundError, IntegrityError, RawData.DoesNotExist) as error:
         if RawData.objects.filter(pk=raw_data.pk).exists():
             raise
@@ -112,7 +136,9 @@ def cancel_fold(*, fold: SubmissionFold) -> bool:
         phase = rows.select_for_update().values_list("phase", flat=True).first()
         if phase == Phase.RUNNING:
             take_from_workers(rows, outcome="cancelled", **end)
-        elif not move(rows.filter(phase=Phase.WAITING), **end):
+        elif move(rows.filter(phase=Phase.WAITING), **end):
+            refund_folds(folds=rows)
+        else:
             raise Conflict("This fold has finished.")
     return bool(phase == Phase.RUNNING)
 
@@ -163,16 +189,19 @@ def unpack_indices(packed: bytes) -> NDArray[np.int64]:
     return np.frombuffer(zlib.decompress(packed), dtype="<i8")
 
 
-def _check_id(owner: User, posted: PostedFold, submission: PostedSubmission, force: Force) -> None:
+def _check_id(owner: User, posted: PostedFold, submission: PostedSubmission, force: Force) -> bool:
+    """Check that a fold's id is free or may be used again; tell whether a fold of it waits."""
     # Against a race the constraint and the row's lock decide (`_save_fold`).
     rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id=posted.databoard_sf_id)
-    holder = rows.values_list("submission__databoard_s_id", flat=True).first()
-    if holder is None:
-        return
+    found = rows.values_list("submission__databoard_s_id", "phase").first()
+    if found is None:
+        return False
+    holder, phase = found
     if force is Force.NOTHING:
         raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique")
     if holder != submission.databoard_s_id:
         raise _belong_elsewhere(posted)
+    return bool(phase == Phase.WAITING)
 
 
 def _belong_elsewhere(posted: PostedFold) -> InvalidInput:
@@ -182,26 +211,34 @@ def _belong_elsewhere(posted: PostedFold) -> InvalidInput:
 
 
 def _write(
-    owner: User, posted: PostedFold, submission: PostedSubmission, raw_data: RawData, force: Force
+    owner: User,
+    posted: PostedFold,
+    submission: PostedSubmission,
+    raw_data: RawData,
+    force: Force,
+    allowance: Allowance,
 ) -> tuple[SubmissionFold, str]:
     tree = store_code(posted=submission, raw_data=raw_data)
     with publishing():
         state = lock_state(raw_data)
-        saved, has_new_code = save_submission(
+        saved, code_change = save_submission(
             owner=owner,
             databoard_s_id=submission.databoard_s_id,
             raw_data=raw_data,
             tree=tree,
             force=force,
         )
-        if has_new_code:
+        if code_change is CodeChange.REPLACED:
             # Siblings that wait will read the new code; those that run must start again, and none
             # be claimed before the commit.
             lock_claims()
             requeue_running(SubmissionFold.objects.filter(submission=saved))
-        fold = _save_fold(owner, posted, saved, force)
+        fold = _save_fold(owner, posted, saved, force, allowance)
         if state == RawData.State.ERROR:
             fail_waiting(SubmissionFold.objects.filter(pk=fold.pk))
+        n_submissions = int(code_change is not CodeChange.NONE)
+        ask = Ask(raw_data_id=raw_data.pk, folds=1, submissions=n_submissions)
+        count_use(owner=owner, allowance=allowance, asks=[ask])
         return fold, dispatch.ring()
 
 
@@ -232,13 +269,18 @@ def check_rows(posted: PostedFold, raw_data: RawData) -> None:
 
 
 def _save_fold(
-    owner: User, posted: PostedFold, submission: Submission, force: Force
+    owner: User,
+    posted: PostedFold,
+    submission: Submission,
+    force: Force,
+    allowance: Allowance,
 ) -> SubmissionFold:
     values: dict[str, Any] = {
         "train_is": pack_indices(posted.train_is),
         "test_is": pack_indices(posted.test_is),
         "priority": posted.priority,
         "queued_at": Now(),
+        "counted_on": allowance.day,
     }
     try:
         with transaction.atomic():

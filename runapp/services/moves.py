@@ -43,6 +43,7 @@ NO_RESULTS: dict[str, Any] = {
     "lease_expires_at": None,
     "started_at": None,
     "finished_at": None,
+    "predictions_bytes": 0,
 }
 # What a fold has that nobody has tried yet.
 NEVER_TRIED = {**NO_RESULTS, "failures": 0, "false_starts": 0}

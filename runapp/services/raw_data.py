@@ -13,11 +13,13 @@ from django.dispatch import receiver
 
 from runapp import dispatch
 from runapp.access import list_audience
+from runapp.allowance import Allowance, Ask, read_allowance
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
 from runapp.services.feed import note, note_removal, publishing, touch
 from runapp.services.moves import order_locks, requeue_running
+from runapp.services.quotas import check_room, count_use
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."
@@ -32,8 +34,14 @@ def create_raw_data(
     files: Mapping[str, bytes],
     limits: Mapping[str, float | None],
     fail_fast: bool = False,
+    allowance: Allowance | None = None,
 ) -> RawData:
     """Store a dataset, completely or not at all.
+
+    Parameters
+    ----------
+    allowance : Allowance, optional
+        What the account may have, where that is known already.
 
     Raises
     ------
@@ -42,10 +50,15 @@ def create_raw_data(
         `specific.py`.
     SpecificModuleMissing
         When there are several files and no Python module.
+    QuotaExceeded
+        When the account may not store so much.
     """
     _check_files(files)
     if RawData.objects.filter(owner=owner, name=name).exists():
         raise InvalidInput(TAKEN_NAME, field="name", code="unique")
+    allowance = allowance or read_allowance(owner=owner)
+    ask = Ask(raw_data_id=0, n_bytes=sum(map(len, files.values())))
+    check_room(owner=owner, allowance=allowance, ask=ask)
     raw_data = RawData(
         owner=owner,
         name=name,
@@ -53,12 +66,14 @@ def create_raw_data(
         workflow_elements=workflow_elements,
         limits={key: value for key, value in limits.items() if value is not None},
         fail_fast=fail_fast,
+        n_bytes=ask.n_bytes,
     )
     try:
         raw_data.files = dict(raw_data.bin.write_tree(kind=Kind.RAW, files=files).files)
         with publishing():
             raw_data.save(force_insert=True)
             note(RawData)
+            count_use(owner=owner, allowance=allowance, asks=[ask])
     except IntegrityError as error:
         raw_data.bin.remove()
         raise InvalidInput(TAKEN_NAME, field="name", code="unique") from error

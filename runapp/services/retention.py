@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from runapp.models import (
     AccessToken,
+    DailyUse,
     FoldAttempt,
     Predictions,
     RawData,
@@ -37,6 +38,8 @@ from runapp.transitions import Phase
 
 # Longer than anything takes from writing a blob to the row that refers to it.
 GRACE = timedelta(hours=24)
+# What is counted against quotas is this day's; the rest is for operators to look at.
+KEPT_USE = timedelta(days=31)
 _BATCH = 500
 
 
@@ -63,7 +66,8 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
     """Remove what nobody needs any more, and yield what it was, kind by kind.
 
     Always: worker rows not heard of for a day, sessions and tokens that have expired, failed
-    sign-ins that count no more, blobs that no row refers to and that are older than a day.
+    sign-ins that count no more, blobs that no row refers to and that are older than a day, counts
+    of what was posted more than a month ago.
 
     Parameters
     ----------
@@ -90,6 +94,8 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
         attempt_time__lt=timezone.now() - settings.AXES_COOLOFF_TIME
     )
     yield _remove("failed sign-ins", forgiven, is_dry_run)
+    old_days = DailyUse.objects.filter(day__lt=Now() - KEPT_USE)
+    yield _remove("daily counts", old_days, is_dry_run)
     if days is not None:
         yield _remove_predictions(old_folds, is_dry_run)
         yield _remove("attempts", FoldAttempt.objects.filter(fold__in=old_folds), is_dry_run)
@@ -124,7 +130,7 @@ def _remove_predictions(old_folds: models.QuerySet[SubmissionFold], is_dry_run: 
         keys = list(order_locks(old_folds.filter(has_predictions)).values_list("pk", flat=True))
         for start in range(0, len(keys), _BATCH):
             some = keys[start : start + _BATCH]
-            touch(SubmissionFold.objects.filter(pk__in=some))
+            touch(SubmissionFold.objects.filter(pk__in=some), predictions_bytes=0)
             n_removed += Predictions.objects.filter(fold__in=some).delete()[0]
     return Removal("predictions", n_removed, n_bytes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
@@ -12,6 +12,14 @@ from django.db import IntegrityError, transaction
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import RawData, Submission
 from runapp.storage import Kind, Tree, compute_tree_digest
+
+
+class CodeChange(Enum):
+    """What a post did to a submission's code."""
+
+    NONE = auto()
+    CREATED = auto()
+    REPLACED = auto()
 
 
 class Force(StrEnum):
@@ -29,6 +37,10 @@ class PostedSubmission:
     databoard_s_id: int
     raw_data: RawData | None
     files: Mapping[str, bytes] | None
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(map(len, (self.files or {}).values()))
 
 
 def find_submission(*, owner: User, databoard_s_id: int) -> Submission | None:
@@ -77,13 +89,13 @@ def store_code(*, posted: PostedSubmission, raw_data: RawData) -> Tree | None:
 
 def save_submission(
     *, owner: User, databoard_s_id: int, raw_data: RawData, tree: Tree | None, force: Force
-) -> tuple[Submission, bool]:
+) -> tuple[Submission, CodeChange]:
     """Create the submission, or compare and perhaps replace its code; in the caller's transaction.
 
     Returns
     -------
-    Submission, bool
-        The row, locked, and whether its code has changed.
+    Submission, CodeChange
+        The row, locked, and what has become of its code.
 
     Raises
     ------
@@ -94,16 +106,17 @@ def save_submission(
     if tree is not None and not Submission.objects.filter(**key).exists():
         created = _create(owner, databoard_s_id, raw_data, tree)
         if created is not None:
-            return created, False
+            return created, CodeChange.CREATED
     submission = Submission.objects.select_for_update(no_key=True).filter(**key).first()
     if submission is None or submission.raw_data_id != raw_data.pk:
         raise Conflict(f"Submission {databoard_s_id} changed meanwhile; post again.")
     if tree is None or tree.digest == submission.hash_files:
-        return submission, False
+        return submission, CodeChange.NONE
     _check_replaceable(submission, tree.digest, force)
     submission.files, submission.hash_files = dict(tree.files), tree.digest
-    submission.save(update_fields=["files", "hash_files"])
-    return submission, True
+    submission.n_bytes = tree.n_bytes
+    submission.save(update_fields=["files", "hash_files", "n_bytes"])
+    return submission, CodeChange.REPLACED
 
 
 def _check_replaceable(submission: Submission, digest: str, force: Force) -> None:
@@ -124,6 +137,7 @@ def _create(owner: User, databoard_s_id: int, raw_data: RawData, tree: Tree) -> 
                 raw_data=raw_data,
                 files=dict(tree.files),
                 hash_files=tree.digest,
+                n_bytes=tree.n_bytes,
             )
     except IntegrityError:
         return None

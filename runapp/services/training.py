@@ -287,6 +287,7 @@ def _record_success(
             phase=Phase.DONE,
             state=State.TESTED,
             log_messages=_hide_home(result.output),
+            predictions_bytes=sum(values.nbytes for values in made.values()),
             **_show_end(fold, result),
         )
         if moved:

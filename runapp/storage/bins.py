@@ -140,7 +140,8 @@ class Bin:
         digests = {
             name: self.write(kind=kind, content=content) for name, content in sorted(files.items())
         }
-        return Tree(digest=self.write(kind=kind, content=list_tree(digests)), files=digests)
+        digest = self.write(kind=kind, content=list_tree(digests))
+        return Tree(digest=digest, files=digests, n_bytes=sum(map(len, files.values())))
 
     def read(self, *, kind: Kind, digest: str, pulse: Pulse = stay) -> bytes:
         """Return a blob's bytes.

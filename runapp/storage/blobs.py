@@ -38,6 +38,7 @@ class Tree:
 
     digest: str
     files: Mapping[str, str]
+    n_bytes: int
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import DatabaseError
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
@@ -14,6 +15,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from runapp import dispatch, streams
+from runapp.allowance import Measure, read_allowance
 from runapp.exception_handler import handle_exception
 from runapp.exceptions import DatarunError, InvalidInput
 from runapp.models import RawData, SubmissionFold
@@ -24,6 +26,7 @@ from runapp.serializers import SubmissionFoldInput
 from runapp.services import bulk
 from runapp.services.folds import PostedFold
 from runapp.services.submissions import PostedSubmission
+from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView
 
 # Answers that are larger wait on disk.
@@ -44,7 +47,9 @@ class SubmissionFoldBulk(DatarunView):
             stack.pop_all()  # the answer is sent, and then closed, by the server
         dispatch.burst(task_id=task_id, count=min(intake.n_posted, _count_slots()))
         spool.seek(0)
-        return FileResponse(spool, content_type="application/json")
+        response = FileResponse(spool, content_type="application/json")
+        _tell_quotas(response, self.get_account())
+        return response
 
 
 class Intake:
@@ -69,6 +74,7 @@ class Intake:
         self._names = names
         self._shape = SubmissionFoldInput()
         self._outage: Exception | None = None
+        self._turned_away: bulk.TurnedAway = {}
         self._make_reader()  # before anything is written
 
     def post_all(self, bodies: Sequence[Any], task_id: str) -> Iterator[list[Row]]:
@@ -96,7 +102,7 @@ class Intake:
     def _post_items(self, items: Sequence[bulk.Item]) -> Sequence[bulk.Result]:
         if self._outage is not None:
             return [self._outage] * len(items)
-        results = bulk.post_folds(owner=self._account, items=items)
+        results = bulk.post_folds(owner=self._account, items=items, turned_away=self._turned_away)
         away = (r for r in results if isinstance(r, Exception) and bulk.is_away(r))
         self._outage = next(away, None)
         return results
@@ -152,6 +158,16 @@ class Intake:
                 raise
             self._outage = error
             return {}
+
+
+def _tell_quotas(response: HttpResponseBase, owner: User) -> None:
+    measures = (Measure.FOLDS_PER_DAY, Measure.WAITING_FOLDS, Measure.STORED_BYTES)
+    try:
+        tell_quotas(response, *measures, owner=owner, allowance=read_allowance(owner=owner))
+    except Exception as error:
+        # What was posted is told all the same.
+        if not bulk.is_away(error):
+            raise
 
 
 def _count_slots() -> int:

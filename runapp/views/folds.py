@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.allowance import Measure, read_allowance
 from runapp.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.models import Submission, SubmissionFold
@@ -35,6 +36,7 @@ from runapp.selectors import (
 from runapp.serializers import PriorityInput, SubmissionFoldInput
 from runapp.services import folds as services
 from runapp.services.submissions import PostedSubmission
+from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import ListView
 
@@ -86,13 +88,15 @@ class SubmissionFoldList(FoldListView, FoldView):
 
     def post(self, request: Request) -> Response:
         posted = read_input(SubmissionFoldInput, request)
+        account = self.get_account()
+        allowance = read_allowance(owner=account)
         raw_data = (
             get_raw_data(scope=self.scope, pk=posted["raw_data"], field="raw_data")
             if posted["raw_data"] is not None
             else None
         )
         fold, task_id = services.post_fold(
-            owner=self.get_account(),
+            owner=account,
             posted=services.PostedFold(
                 databoard_sf_id=posted["databoard_sf_id"],
                 train_is=posted["train_is"],
@@ -105,8 +109,13 @@ class SubmissionFoldList(FoldListView, FoldView):
                 files=posted["files"],
             ),
             force=posted["force"],
+            allowance=allowance,
         )
-        return Response({**self.show(fold), "task_id": task_id}, status=201)
+        response = Response({**self.show(fold), "task_id": task_id}, status=201)
+        tell_quotas(
+            response, *Measure, owner=account, allowance=allowance, raw_data_id=fold.raw_data_id
+        )
+        return response
 
 
 class SubmissionFoldDetail(FoldView):
@@ -130,7 +139,17 @@ class SubmissionFoldDetail(FoldView):
     def delete(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)
         was_running = services.cancel_fold(fold=fold)
-        return Response(self.show(fold), status=202 if was_running else 200)
+        response = Response(self.show(fold), status=202 if was_running else 200)
+        account = self.get_account()
+        if not was_running and fold.owner_id == account.pk:
+            tell_quotas(
+                response,
+                Measure.FOLDS_PER_DAY,
+                Measure.WAITING_FOLDS,
+                owner=account,
+                allowance=read_allowance(owner=account),
+            )
+        return response
 
     def patch(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)

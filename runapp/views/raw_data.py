@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from runapp import wire
 from runapp.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
+from runapp.allowance import Measure, read_allowance
 from runapp.exceptions import NotFound
 from runapp.filters import RawDataFilter
 from runapp.models import RawData
@@ -28,6 +29,7 @@ from runapp.serializers import (
 )
 from runapp.services import cross_validation
 from runapp.services import raw_data as services
+from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import ListView
 
@@ -67,8 +69,14 @@ class RawDataList(ListView, RawDataView):
     def post(self, request: Request) -> Response:
         posted = read_input(RawDataInput, request)
         limits = posted.pop("limits", {})
-        raw_data = services.create_raw_data(owner=self.get_account(), limits=limits, **posted)
-        return Response(self.show(raw_data), status=201)
+        owner = self.get_account()
+        allowance = read_allowance(owner=owner)
+        raw_data = services.create_raw_data(
+            owner=owner, limits=limits, allowance=allowance, **posted
+        )
+        response = Response(self.show(raw_data), status=201)
+        tell_quotas(response, Measure.STORED_BYTES, owner=owner, allowance=allowance)
+        return response
 
 
 class RawDataDetail(RawDataView):

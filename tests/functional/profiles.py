@@ -44,6 +44,11 @@ def redis() -> Iterator[dict[str, str]]:
     _remove_queue(REDIS)
 
 
+def need_redis() -> None:
+    """Skip the test, or fail where services are insisted on, when Redis does not answer."""
+    _need("Redis", REDIS, _remove_queue)
+
+
 def _need(name: str, url: str, check: Callable[[str], None]) -> None:
     """Skip the test, or fail where services are insisted on, when one does not answer."""
     try:

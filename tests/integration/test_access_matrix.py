@@ -63,6 +63,8 @@ GET    submissionfold/{tested}/predictions/test/  401 404 200 404 200 200 403 20
 GET    submissionfold-light/                   401 200/0 200/2 200/0 200/2 200/2 200/2 200/2 401 401
 POST   testpredictions/list/?owner=ada         401 404 200/1 200/0 200/1 200/1 200/0 200/1 401 401
 POST   testpredictions/new/                    401 404 200/0 200/0 200/0 200/1 200/0 200/0 401 401
+GET    account/                                401 200 200 200 200 200 200 200 401 401
+GET    account/?owner=ada                      401 404 403 403 403 200 200 200 401 401
 GET    tokens/                                 401 200 200 200 200 200 200 200 401 401
 GET    tokens/?owner=ada                       401 404 403 403 403 200 403 200 401 401
 POST   tokens/                                 401 201 201 201 201 201 201 201 401 401

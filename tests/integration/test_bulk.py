@@ -328,8 +328,8 @@ def test_somebody_who_posts_the_same_meanwhile_spoils_one_fold_only(
     bodies = make_bodies(dataset, n_submissions=1)
     look = bulk._Books
 
-    def look_and_be_overtaken(owner: Any, items: Any) -> Any:
-        books = look(owner, items)
+    def look_and_be_overtaken(owner: Any, items: Any, *rest: Any) -> Any:
+        books = look(owner, items, *rest)
         post_one(
             owner=account,
             posted=items[1].posted,

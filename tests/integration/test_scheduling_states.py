@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Sum
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as HypothesisPhase
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from runapp.exceptions import Conflict
-from runapp.models import FairShare, FoldAttempt, RawData, SubmissionFold
+from runapp.models import DailyUse, FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.services.accounts import disable_account, enable_account
 from runapp.services.attempts import begin_attempt
@@ -71,6 +72,7 @@ class Scheduling(RuleBasedStateMachine):
         self.around.__enter__()
         self.folds: dict[int, Expected] = {}
         self.claims: list[SubmissionFold] = []
+        self.counts: Counter[int] = Counter()
         self.datasets = []
         for name in ("ada", "eve"):
             self.datasets.append(make_ready_dataset(make_account(name)))
@@ -97,6 +99,7 @@ class Scheduling(RuleBasedStateMachine):
         others = [known for known in self.folds.values() if known.raw_data == raw_data]
         rank = sum(known.submission == submission for known in others)
         self.folds[fold.pk] = Expected(raw_data.owner, raw_data, submission, priority, rank)
+        self.counts[raw_data.owner.pk] += 1
 
     @rule()
     def claim(self) -> None:
@@ -199,6 +202,7 @@ class Scheduling(RuleBasedStateMachine):
 
         if expected.phase is Phase.RUNNING and expected.has_begun:
             expected.history[expected.attempt] = "cancelled"
+        self.counts[expected.owner.pk] -= expected.phase is Phase.WAITING
         self.note_step(pk, Phase.DONE, State.ERROR)
         expected.end = "cancelled"
 
@@ -221,6 +225,7 @@ class Scheduling(RuleBasedStateMachine):
             expected.history[expected.attempt] = "restarted"
         expected.phase, expected.end, expected.priority = Phase.WAITING, "", priority
         expected.failures = 0
+        self.counts[expected.owner.pk] += 1
 
     @precondition(lambda self: self.folds)
     @rule(data=st.data(), priority=st.sampled_from(["H", "L"]))
@@ -280,6 +285,13 @@ class Scheduling(RuleBasedStateMachine):
         assert rows == {pk: fold.history for pk, fold in self.folds.items()}
 
     @invariant()
+    def posts_are_counted_but_for_those_refunded(self) -> None:
+        if not hasattr(self, "counts"):
+            return
+        found = dict(DailyUse.objects.values_list("owner").annotate(n=Sum("folds")))
+        assert found == self.counts
+
+    @invariant()
     def shares_hold_what_runs_and_what_was_used(self) -> None:
         for share in FairShare.objects.all():
             running = SubmissionFold.objects.filter(owner=share.owner_id, phase=Phase.RUNNING)
@@ -328,6 +340,7 @@ class Scheduling(RuleBasedStateMachine):
             pk, Phase.DONE if is_over else Phase.WAITING, State.ERROR if is_over else State.TODO
         )
         expected.end = "worker_lost" if is_over else ""
+        self.counts[expected.owner.pk] -= is_over
 
 
 def test_any_order_of_events_keeps_to_the_model(settings: Any) -> None:

@@ -19,7 +19,16 @@ API, DESIGN = PROJECT / "docs" / "api.md", PROJECT / "docs" / "design.md"
 SETTINGS = [PROJECT / "datarun" / name for name in ("settings.py", "environment.py")]
 # Outcomes that no row ever carries as its error code.
 _INTERNAL = {Outcome.TESTED, Outcome.STOPPED}
-_READERS = {"read_whole_number", "get", "str", "bool", "list", "db_url", "read_promises"}
+_READERS = {
+    "read_whole_number",
+    "get",
+    "str",
+    "bool",
+    "list",
+    "db_url",
+    "read_promises",
+    "read_quota",
+}
 
 
 def read_section(page: Path, heading: str) -> str:

@@ -10,7 +10,13 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import ConnectionPool
 
-from datarun.environment import read_database, read_home, read_promises
+from datarun.environment import (
+    read_cache,
+    read_database,
+    read_home,
+    read_promises,
+    read_quota,
+)
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise
 
 NAME = "DATARUN_REQUIRED_PROMISES"
@@ -129,3 +135,42 @@ def test_home_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be made"):
         read_home(default=Path("/nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"), [(None, None), ("", None), (" ", None), ("0", 0), (" 200 ", 200)]
+)
+def test_quota_is_a_number_or_nothing(
+    text: str | None, quota: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATARUN_QUOTA_FOLDS_PER_DAY", raising=False)
+    if text is not None:
+        monkeypatch.setenv("DATARUN_QUOTA_FOLDS_PER_DAY", text)
+
+    assert read_quota("DATARUN_QUOTA_FOLDS_PER_DAY") == quota
+
+
+def test_quota_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_QUOTA_STORED_MB", "-1")
+
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_QUOTA_STORED_MB must be a whole"):
+        read_quota("DATARUN_QUOTA_STORED_MB")
+
+
+def test_cache_is_in_memory_or_in_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_CACHE_URL", "")
+    in_memory = read_cache()
+    monkeypatch.setenv("DATARUN_CACHE_URL", "redis://127.0.0.1:6379/3")
+    in_redis = read_cache()
+
+    assert in_memory["BACKEND"].endswith("LocMemCache")
+    assert in_redis["BACKEND"].endswith("RedisCache")
+    assert in_redis["LOCATION"] == "redis://127.0.0.1:6379/3"
+
+
+@pytest.mark.parametrize("url", ["memcached://127.0.0.1", "127.0.0.1:6379", "redis"])
+def test_cache_of_another_kind_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_CACHE_URL", url)
+
+    with pytest.raises(ImproperlyConfigured, match="redis://host"):
+        read_cache()

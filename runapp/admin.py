@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 
+from runapp.events import Action, AuditEvent
 from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold, Worker
+from runapp.services import audit
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
+    OwnUserAdmin = UserAdmin[User]
 else:
     ModelAdmin = admin.ModelAdmin
+    OwnUserAdmin = UserAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -67,6 +74,8 @@ class FairShareAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
         # The rest of the row changes all the time, and not by this form.
         obj.save(update_fields=["cap"])
+        if "cap" in form.changed_data:
+            audit.record(action=Action.QUOTA_CHANGED, of=obj, facts={"cap": obj.cap})
 
 
 @admin.register(FoldAttempt)
@@ -78,3 +87,25 @@ class FoldAttemptAdmin(ReadOnlyAdmin):
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "host", "slots", "promises", "started_at", "seen_at")
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor", "via", "address", "action", "kind", "target", "owner", "facts")
+    list_filter = ("action", "kind", "via")
+    search_fields = ("=actor", "=owner", "=address")
+    ordering = ("-id",)
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class AccountAdmin(OwnUserAdmin):
+    """Django's own, whose one change outside of a transaction is made in one, with its event."""
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)

@@ -11,10 +11,12 @@ class RunappConfig(AppConfig):
     verbose_name = "datarun"
 
     def ready(self) -> None:
-        # Registers the checks, and connects the receiver that removes a deleted dataset's files,
-        # whoever deletes it.
+        # Registers the checks, and connects the receivers that remove a deleted dataset's files,
+        # and that write down sign-ins and changes of accounts, whoever makes them.
         import runapp.checks
-        import runapp.services.raw_data  # noqa: F401
+        import runapp.services.account_changes
+        import runapp.services.raw_data
+        import runapp.services.sign_ins  # noqa: F401
 
         post_migrate.connect(make_clock, sender=self)
 

@@ -19,6 +19,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from runapp.outages import is_read_only
+from runapp.services.sign_ins import note_sign_in
 
 _MAX_REMEMBERED = 10_000
 # More at once than a machine has processors is of no use.
@@ -55,6 +56,7 @@ class RememberedBasicAuthentication(BasicAuthentication):
                 # Signing in may have replaced an old hash by a stronger one; the next one pays.
                 with self._lock:
                     self._verified[key] = True
+                note_sign_in(account=user)
         return user, None
 
     def _is_verified(self, key: str) -> bool:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from runapp.events import AuditEvent as AuditEvent  # Django looks for tables here
 from runapp.storage import Bin
 from runapp.stores import get_storage
 from runapp.transitions import Phase, State

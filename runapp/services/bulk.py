@@ -25,6 +25,7 @@ from runapp.services.submissions import (
     Force,
     PostedSubmission,
     check_elements_present,
+    record_submissions,
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
@@ -257,6 +258,7 @@ def _lock_submissions(
     if len(found) + len(made) < len(codes):
         raise Conflict("A submission has just been deleted.")
     Submission.objects.bulk_create(made)
+    record_submissions(made)
     return {**found, **{row.databoard_s_id: row for row in made}}
 
 

@@ -12,9 +12,11 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from runapp import dispatch
+from runapp.events import Action
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
+from runapp.services import audit
 from runapp.services.feed import note, note_removal, publishing, touch
 from runapp.services.moves import order_locks, requeue_running
 from runapp.storage import Kind
@@ -58,6 +60,7 @@ def create_raw_data(
         with publishing():
             raw_data.save(force_insert=True)
             note(RawData)
+            audit.record(action=Action.RAW_DATA_POSTED, of=raw_data, facts={"name": name})
     except IntegrityError as error:
         raw_data.bin.remove()
         raise InvalidInput(TAKEN_NAME, field="name", code="unique") from error
@@ -97,6 +100,9 @@ def change_raw_data(
             paused=locked.paused,
             fail_fast=locked.fail_fast,
         )
+        asked = {"limits": limits and dict(limits), "paused": paused, "fail_fast": fail_fast}
+        facts = {key: value for key, value in asked.items() if value is not None}
+        audit.record(action=Action.RAW_DATA_CHANGED, of=locked, facts=facts)
         if paused is False:
             dispatch.ring()
     return locked
@@ -126,6 +132,7 @@ def find_owners(instance: RawData, **rest: object) -> None:
 @receiver(post_delete, sender=RawData, dispatch_uid="forget_raw_data")
 def forget_raw_data(instance: RawData, **rest: object) -> None:
     """Forget a deleted dataset, whoever deleted it: an account takes its datasets along."""
+    audit.record(action=Action.RAW_DATA_DELETED, of=instance, facts={"name": instance.name})
     for owner_id in sorted(instance.owners_of_folds):
         note_removal(owner_id=owner_id)
     transaction.on_commit(instance.bin.remove, robust=True)
@@ -192,6 +199,8 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
         # Or a claim between the look at what runs and the commit would go on with the old parts.
         lock_claims()
         requeue_running(folds)
+        facts = {**request, "force": force}
+        audit.record(action=Action.SPLIT_REQUESTED, of=raw_data, facts=facts)
         return dispatch.ring()
 
 

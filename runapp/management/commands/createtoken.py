@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from knox.models import AuthToken
 
 from runapp.management.tables import check_tables_exist
@@ -28,5 +29,6 @@ class Command(BaseCommand):
             raise CommandError(f"There is no account {name!r}; make it with createuser.") from error
         if not user.is_active:
             raise CommandError(f"The account {name!r} is disabled.")
-        _, key = AuthToken.objects.create(user)
+        with transaction.atomic():  # with its event
+            _, key = AuthToken.objects.create(user)
         self.stdout.write(key)

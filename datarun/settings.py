@@ -116,6 +116,8 @@ REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
 # The group whose members may post datasets; without one every account may.
 ORGANISERS_GROUP = os.environ.get("DATARUN_ORGANISERS", "").strip()
+# The group whose members may read the audit, as superusers may.
+OPERATORS_GROUP = os.environ.get("DATARUN_OPERATORS", "operators").strip()
 
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.

@@ -41,6 +41,8 @@ class ListView(DatarunView):
     topic: ClassVar[str]
     filters: ClassVar[Filters]
     has_changes: ClassVar[bool] = True
+    has_owners: ClassVar[bool] = True
+    may_turn: ClassVar[bool] = False
     may_wait: ClassVar[bool] = False
 
     def list_rows(self, *, account: User, owner: User | None) -> QuerySet[Any]:
@@ -53,7 +55,7 @@ class ListView(DatarunView):
 
     def get(self, request: Request) -> HttpResponseBase:
         account = self.get_account()
-        self.scope = self.get_owner() or (None if account.is_superuser else account)
+        self.scope = self._find_scope(account)
         query = self._read_query()
         waited = self._wait(query)
         feed, columns = self._look(query)
@@ -70,6 +72,12 @@ class ListView(DatarunView):
         tell_waited(response, waited)
         return response
 
+    def _find_scope(self, account: User) -> User | None:
+        """Return whose rows are listed, None for everybody's."""
+        if not self.has_owners:
+            return None
+        return self.get_owner() or (None if account.is_superuser else account)
+
     def _read_query(self) -> ListQuery:
         account = self.get_account()
         return read_list_query(
@@ -78,12 +86,14 @@ class ListView(DatarunView):
             filters=self.filters,
             topic=f"{self.topic}:{account.pk}:{'all' if self.scope is None else self.scope.pk}",
             has_changes=self.has_changes,
+            may_turn=self.may_turn,
             known=_OTHER_PARAMETERS,
         )
 
     def _look(self, query: ListQuery) -> tuple[Feed, tuple[AnyColumn, ...]]:
         feed, columns = self.look(owner=self.scope)
-        all_columns = (*columns, OWNER) if self.get_account().is_superuser else tuple(columns)
+        tells_owner = self.has_owners and self.get_account().is_superuser
+        all_columns = (*columns, OWNER) if tells_owner else tuple(columns)
         return feed, pick_columns(all_columns, query.fields)
 
     def _wait(self, query: ListQuery) -> int | None:

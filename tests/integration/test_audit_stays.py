@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,20 @@ def check_refused(statement: str) -> None:
 )
 def test_postgresql_refuses_to_change_and_to_delete(statement: str) -> None:
     check_refused(statement)
+
+
+@pytest.mark.postgresql
+def test_events_that_were_archived_can_be_deleted_by_the_owner_of_the_database() -> None:
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    (block,) = re.findall(r"```sql\nBEGIN;\n(.*?)COMMIT;\n```", page.read_text(), re.DOTALL)
+    AuditEvent.objects.create(at=datetime(2025, 1, 1, tzinfo=UTC), via="command")
+    make_account()
+
+    with connection.cursor() as cursor:
+        cursor.execute(block)
+
+    assert [row["action"] for row in list_all()] == ["account_made"]
+    check_refused("DELETE FROM runapp_auditevent")
 
 
 @pytest.mark.sqlite

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.http import HttpRequest
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
+from runapp.events import Action, AuditEvent
 from runapp.models import (
     AccessToken,
     DailyUse,
@@ -22,12 +26,15 @@ from runapp.models import (
     SubmissionFold,
     Worker,
 )
+from runapp.services import audit
 from runapp.services.quotas import set_quota
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
+    OwnUserAdmin = UserAdmin[User]
 else:
     ModelAdmin = admin.ModelAdmin
+    OwnUserAdmin = UserAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -90,6 +97,8 @@ class FairShareAdmin(ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: FairShare, form: Any, change: bool) -> None:
         # The rest of the row changes all the time, and not by this form.
         obj.save(update_fields=["cap"])
+        if "cap" in form.changed_data:
+            audit.record(action=Action.QUOTA_CHANGED, of=obj, facts={"cap": obj.cap})
 
 
 @admin.register(Quota)
@@ -151,3 +160,25 @@ class AccessTokenAdmin(ModelAdmin):
         obj.token_key = key[: CONSTANTS.TOKEN_KEY_LENGTH]
         obj.save(force_insert=True)
         self.message_user(request, f"The key, which is not shown again: {key}", messages.WARNING)
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    list_display = ("at", "actor", "via", "address", "action", "kind", "target", "owner", "facts")
+    list_filter = ("action", "kind", "via")
+    search_fields = ("=actor", "=owner", "=address")
+    ordering = ("-id",)
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class AccountAdmin(OwnUserAdmin):
+    """Django's own, whose one change outside of a transaction is made in one, with its event."""
+
+    def user_change_password(
+        self, request: HttpRequest, id: str, form_url: str = ""
+    ) -> HttpResponse:
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)

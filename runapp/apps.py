@@ -11,13 +11,15 @@ class RunappConfig(AppConfig):
     verbose_name = "datarun"
 
     def ready(self) -> None:
-        # Registers the checks, and connects the receivers that remove a deleted dataset's files and
-        # stop a disabled account's work, whoever does it.
+        # Registers the checks, and connects the receivers that remove a deleted dataset's files,
+        # stop a disabled account's work, and write down sign-ins and changes of accounts.
         # In this order: what may take the clock's lock comes last.
         import runapp.checks
+        import runapp.services.account_changes
         import runapp.services.accounts
         import runapp.services.raw_data
-        import runapp.services.sharing  # noqa: F401
+        import runapp.services.sharing
+        import runapp.services.sign_in_events  # noqa: F401
 
         post_migrate.connect(make_clock, sender=self)
 

@@ -23,6 +23,7 @@ from rest_framework.request import Request
 from runapp.access import with_scope
 from runapp.models import AccessToken
 from runapp.services.sign_in import sign_in
+from runapp.services.sign_in_events import note_sign_in
 from runapp.services.tokens import note_use
 
 _WRONG = "Invalid username/password."
@@ -63,6 +64,7 @@ class RememberedBasicAuthentication(BasicAuthentication):
                 # Signing in may have replaced an old hash by a stronger one; the next one pays.
                 with self._lock:
                     self._verified[key] = True
+                note_sign_in(account=user)
         return user, None
 
     def _is_verified(self, key: str) -> bool:

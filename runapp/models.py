@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from knox.models import AbstractAuthToken
 
+from runapp.events import AuditEvent as AuditEvent  # Django looks for tables here
 from runapp.names import check_name
 from runapp.storage import Bin
 from runapp.stores import get_storage

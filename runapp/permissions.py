@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
@@ -16,6 +18,16 @@ class MayPostDatasets(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if request.method in SAFE_METHODS or not settings.ORGANISERS_GROUP:
             return True
-        if request.user.is_superuser:
-            return True
-        return request.user.groups.filter(name=settings.ORGANISERS_GROUP).exists()
+        account = request.user
+        return (
+            account.is_superuser or account.groups.filter(name=settings.ORGANISERS_GROUP).exists()
+        )
+
+
+class MayReadAudit(BasePermission):
+    """The audit is for operators (DATARUN_OPERATORS) and superusers."""
+
+    message = "Only operators may read the audit."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return bool(view.scope.sees_all)

@@ -41,6 +41,8 @@ class ListQuery:
         Where the page begins.
     since : Cursor or None
         Only what has changed after it, in the order of changes.
+    newest_first : bool
+        Whether the order by age is turned round.
     """
 
     rows: QuerySet[Any]
@@ -49,6 +51,7 @@ class ListQuery:
     limit: int | None
     page: Cursor | None
     since: Cursor | None
+    newest_first: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -85,6 +88,8 @@ class ListQuery:
         """Return the rows behind a place, the values of `keys` of the last row read."""
         if self.since is None:
             (after,) = place
+            if self.newest_first:
+                return (rows if after is None else rows.filter(pk__lt=after)).order_by("-pk")
             return (rows if after is None else rows.filter(pk__gt=after)).order_by("pk")
         seq, pk = place
         if pk is None:
@@ -115,6 +120,7 @@ def read_list_query(
     filters: Filters,
     topic: str,
     has_changes: bool,
+    may_turn: bool = False,
     known: Sequence[str] = (),
 ) -> ListQuery:
     """Read the query string of a list.
@@ -131,6 +137,8 @@ def read_list_query(
         What is listed, and to whom.
     has_changes : bool
         Whether `updated_since` may be asked.
+    may_turn : bool, optional
+        Whether `newest_first` may be asked.
     known : sequence of str, optional
         Other parameters, which somebody else reads.
 
@@ -139,11 +147,14 @@ def read_list_query(
     ValidationError, InvalidInput
         When a parameter is unknown or holds what it may not.
     """
-    own = ("limit", "cursor", "fields", *(["updated_since"] if has_changes else []))
+    optional = {"updated_since": has_changes, "newest_first": may_turn}
+    own = ("limit", "cursor", "fields", *(name for name, is_known in optional.items() if is_known))
     _check_names(parameters, {*own, *known, *filters.base_filters})
     narrowed = filters(data=parameters, queryset=rows)
     if not narrowed.is_valid():
         raise ValidationError(_translate(narrowed.errors.get_json_data()))
+    newest_first = may_turn and _read_flag(parameters, "newest_first")
+    topic = f"{topic}:newest" if newest_first else topic
     page = _read_cursor(parameters, "cursor", topic)
     since = _read_cursor(parameters, "updated_since", topic)
     if page is not None and since is not None:
@@ -155,6 +166,7 @@ def read_list_query(
         limit=_read_limit(parameters),
         page=page,
         since=since,
+        newest_first=newest_first,
     )
 
 
@@ -220,6 +232,13 @@ def _read_cursor(parameters: QueryDict, name: str, topic: str) -> Cursor | None:
             code="bad_cursor",
         )
     return cursor
+
+
+def _read_flag(parameters: QueryDict, name: str) -> bool:
+    text = parameters.get(name, "")
+    if text not in ("", "true", "false"):
+        raise InvalidInput("Must be true or false.", field=name, code="unknown")
+    return text == "true"
 
 
 def _read_limit(parameters: QueryDict) -> int | None:

@@ -189,6 +189,13 @@ RAW_DATA_COLUMNS: tuple[AnyColumn, ...] = (
     *(Column(name) for name in ("paused", "fail_fast", "created_at")),
 )
 
+AUDIT_COLUMNS: tuple[AnyColumn, ...] = (
+    *(Column(name) for name in ("id", "at", "actor_id", "actor", "via", "address")),
+    *(Column(name) for name in ("action", "kind", "target", "owner_id", "owner")),
+    Column("raw_data", ("raw_data_id",)),
+    Column("facts"),
+)
+
 
 def make_fold_columns(circumstances: Circumstances) -> tuple[AnyColumn, ...]:
     """Return all columns of folds, as things stand with those that wait."""

@@ -27,6 +27,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.access import Scope
+from runapp.events import AuditEvent
 from runapp.exceptions import Conflict, InvalidInput, NotFound
 from runapp.models import Clock, FairShare, RawData, Removals, Submission, SubmissionFold, Worker
 from runapp.queue import get_cap
@@ -35,6 +36,8 @@ from runapp.transitions import Phase
 # A worker that has not been heard of for so long, or has missed so many beats, is not live.
 _LEAST_LIVE_SECONDS = 15
 _LIVE_BEATS = 3
+# More events than are written while any transaction lasts.
+_LATEST_EVENTS = 10_000
 
 Row = TypeVar("Row", bound=Model)
 FeedModel = type[RawData] | type[SubmissionFold]
@@ -308,6 +311,24 @@ def find_held_up_accounts() -> tuple[frozenset[int], frozenset[int]]:
         frozenset(key for key, is_disabled in rows if not is_disabled),
         frozenset(key for key, is_disabled in rows if is_disabled),
     )
+
+
+def list_events() -> QuerySet[AuditEvent]:
+    """Return the audit's events, oldest first; who may read them is the caller's to ask."""
+    return AuditEvent.objects.order_by("pk")
+
+
+def read_feed_of_events() -> Feed:
+    """Return how far the audit has come.
+
+    Two transactions may commit in another order than they took their numbers. So the number of the
+    latest event does not tell of all, and how many there are of the latest ones is added to it:
+    each event raises the sum, whenever it becomes visible.
+    """
+    last = list_events().values_list("pk", flat=True).last() or 0
+    n_latest = AuditEvent.objects.filter(pk__gt=last - _LATEST_EVENTS).count()
+    epoch = Clock.objects.values_list("epoch", flat=True)[0]
+    return Feed(epoch=epoch, clock=last + n_latest, seq=last + n_latest, removed=0)
 
 
 def list_live_workers() -> QuerySet[Worker]:

@@ -27,6 +27,7 @@ from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
+from runapp.services.audit import speak_for_worker
 from runapp.services.claims import count_work, list_holders, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,
@@ -184,6 +185,7 @@ def _name_pool(host: str, pid: int) -> str:
 def look_around(**_: Any) -> None:
     """Find out what the machine offers, and clear away what a killed worker has left."""
     global _host
+    speak_for_worker()
     # Before the pool forks: the slots share the answer, and processes may still be moved.
     _host = survey_host(may_move=True)
 

@@ -40,6 +40,7 @@ from runapp.services.submissions import (
     Force,
     PostedSubmission,
     check_elements_present,
+    record_submissions,
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
@@ -383,6 +384,7 @@ def _make_submissions(
     if len(found) + len(made) < len(codes):
         raise Conflict("A submission has just been deleted.")
     Submission.objects.bulk_create(made)
+    record_submissions(made)
     return made
 
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from runapp import dispatch, wire
 from runapp.access import check_may_submit
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.events import Action
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.queue import lock_claims
+from runapp.services import audit
 from runapp.services.feed import note, publishing, touch
 from runapp.services.moves import (
     NEVER_TRIED,
@@ -140,6 +142,7 @@ def cancel_fold(*, fold: SubmissionFold) -> bool:
             refund_folds(folds=rows)
         else:
             raise Conflict("This fold has finished.")
+        audit.record(action=Action.FOLD_CANCELLED, of=fold, facts={"phase": phase})
     return bool(phase == Phase.RUNNING)
 
 
@@ -153,9 +156,9 @@ def change_priority(*, fold: SubmissionFold, priority: str) -> None:
     """
     waiting = SubmissionFold.objects.filter(pk=fold.pk, phase=Phase.WAITING)
     with publishing():
-        changed = touch(waiting, priority=priority)
-    if not changed:
-        raise Conflict("Only a waiting fold can change its priority.")
+        if not touch(waiting, priority=priority):
+            raise Conflict("Only a waiting fold can change its priority.")
+        audit.record(action=Action.PRIORITY_CHANGED, of=fold, facts={"priority": priority})
 
 
 def fail_siblings(*, fold: SubmissionFold, error_code: str, sentence: str) -> int:
@@ -297,7 +300,9 @@ def _save_fold(
     except IntegrityError as error:
         if force is Force.NOTHING:
             raise InvalidInput(TAKEN_ID, field="databoard_sf_id", code="unique") from error
-    return _reset_fold(owner, posted, submission, values)
+    fold = _reset_fold(owner, posted, submission, values)
+    audit.record(action=Action.FOLD_FORCED, of=fold, facts={"force": force})
+    return fold
 
 
 def _count_fold(submission: Submission) -> int:

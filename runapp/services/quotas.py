@@ -17,8 +17,10 @@ from django.db import connection, models, transaction
 from django.db.models import Count, F
 
 from runapp.allowance import Allowance, Ask, read_standing
+from runapp.events import Action
 from runapp.exceptions import InvalidInput
 from runapp.models import DailyUse, Quota, SubmissionFold
+from runapp.services import audit
 
 MOST = 2**31 - 1
 
@@ -92,9 +94,12 @@ def set_quota(*, account: User, changes: Mapping[str, int | None]) -> Quota:
             raise InvalidInput(f"A quota lies between 0 and {MOST}.", field=name)
     with transaction.atomic():
         quota = _lock(account)
-        for name, limit in changes.items():
+        new = {name: limit for name, limit in changes.items() if getattr(quota, name) != limit}
+        for name, limit in new.items():
             setattr(quota, name, limit)
-        quota.save(update_fields=list(changes))
+        quota.save(update_fields=list(new))
+        if new:
+            audit.record(action=Action.QUOTA_CHANGED, of=quota, facts=new)
     return quota
 
 

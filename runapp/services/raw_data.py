@@ -14,9 +14,11 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.access import list_audience
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.events import Action
 from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
+from runapp.services import audit
 from runapp.services.feed import note, note_removal, publishing, touch
 from runapp.services.moves import order_locks, requeue_running
 from runapp.services.quotas import check_room, count_use
@@ -74,6 +76,7 @@ def create_raw_data(
             raw_data.save(force_insert=True)
             note(RawData)
             count_use(owner=owner, allowance=allowance, asks=[ask])
+            audit.record(action=Action.RAW_DATA_POSTED, of=raw_data, facts={"name": name})
     except IntegrityError as error:
         raw_data.bin.remove()
         raise InvalidInput(TAKEN_NAME, field="name", code="unique") from error
@@ -113,6 +116,9 @@ def change_raw_data(
             paused=locked.paused,
             fail_fast=locked.fail_fast,
         )
+        asked = {"limits": limits and dict(limits), "paused": paused, "fail_fast": fail_fast}
+        facts = {key: value for key, value in asked.items() if value is not None}
+        audit.record(action=Action.RAW_DATA_CHANGED, of=locked, facts=facts)
         if paused is False:
             dispatch.ring()
     return locked
@@ -142,6 +148,7 @@ def find_audience(instance: RawData, **rest: object) -> None:
 @receiver(post_delete, sender=RawData, dispatch_uid="forget_raw_data")
 def forget_raw_data(instance: RawData, **rest: object) -> None:
     """Forget a deleted dataset, whoever deleted it: an account takes its datasets along."""
+    audit.record(action=Action.RAW_DATA_DELETED, of=instance, facts={"name": instance.name})
     note_removal(owner_ids=instance.audience)
     transaction.on_commit(instance.bin.remove, robust=True)
 
@@ -201,6 +208,8 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
         # Or a claim between the look at what runs and the commit would go on with the old parts.
         lock_claims()
         requeue_running(folds)
+        facts = {**request, "force": force}
+        audit.record(action=Action.SPLIT_REQUESTED, of=raw_data, facts=facts)
         return dispatch.ring()
 
 

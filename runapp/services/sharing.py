@@ -13,8 +13,10 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 from django.dispatch import receiver
 
 from runapp.access import list_audience
+from runapp.events import Action
 from runapp.exceptions import InvalidInput, NotFound
 from runapp.models import RawData, Share, SubmissionFold
+from runapp.services import audit
 from runapp.services.feed import note_removal, publishing
 from runapp.services.raw_data import lock_raw_data
 
@@ -48,6 +50,7 @@ def share_raw_data(
             # Locked first, like by whoever touches a dataset and what belongs to it.
             locked = lock_raw_data(raw_data)
             share = Share.objects.create(raw_data=raw_data, role=role, **grantee)
+            audit.record(action=Action.SHARE_MADE, of=share, facts=_tell(share))
             changed = _list_grantees(share)
             if not locked.is_shared:
                 # From now on its owner may see folds of others, and is told whose they are.
@@ -76,7 +79,15 @@ def get_share(*, raw_data: RawData, pk: int) -> Share:
 def withdraw_share(*, share: Share) -> None:
     """Withdraw a share; folds that were posted by it stay, their owners keep them."""
     with transaction.atomic():
+        audit.record(action=Action.SHARE_REMOVED, of=share, facts=_tell(share))
         share.delete()
+
+
+def _tell(share: Share) -> dict[str, str]:
+    if share.group is not None:
+        return {"role": share.role, "group": share.group.name}
+    assert share.account is not None  # by the table's constraint
+    return {"role": share.role, "account": share.account.username}
 
 
 def _find_grantee(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
+from runapp.events import Action
 from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import RawData, Submission
+from runapp.services import audit
 from runapp.storage import Kind, Tree, compute_tree_digest
 
 
@@ -106,6 +108,7 @@ def save_submission(
     if tree is not None and not Submission.objects.filter(**key).exists():
         created = _create(owner, databoard_s_id, raw_data, tree)
         if created is not None:
+            record_submissions([created])
             return created, CodeChange.CREATED
     submission = Submission.objects.select_for_update(no_key=True).filter(**key).first()
     if submission is None or submission.raw_data_id != raw_data.pk:
@@ -113,10 +116,20 @@ def save_submission(
     if tree is None or tree.digest == submission.hash_files:
         return submission, CodeChange.NONE
     _check_replaceable(submission, tree.digest, force)
+    facts = {"force": force, "digest": tree.digest, "was": submission.hash_files}
+    audit.record(action=Action.SUBMISSION_FORCED, of=submission, facts=facts)
     submission.files, submission.hash_files = dict(tree.files), tree.digest
     submission.n_bytes = tree.n_bytes
     submission.save(update_fields=["files", "hash_files", "n_bytes"])
     return submission, CodeChange.REPLACED
+
+
+def record_submissions(submissions: Iterable[Submission]) -> None:
+    """Have the audit tell of new submissions, in the caller's transaction."""
+    audit.record_many(
+        audit.Entry(Action.SUBMISSION_POSTED, row, {"digest": row.hash_files})
+        for row in submissions
+    )
 
 
 def _check_replaceable(submission: Submission, digest: str, force: Force) -> None:

@@ -41,6 +41,8 @@ class ListView(DatarunView):
     topic: ClassVar[str]
     filters: ClassVar[Filters]
     has_changes: ClassVar[bool] = True
+    has_owners: ClassVar[bool] = True
+    may_turn: ClassVar[bool] = False
     may_wait: ClassVar[bool] = False
 
     def list_rows(self, *, owner: User | None) -> QuerySet[Any]:
@@ -52,7 +54,7 @@ class ListView(DatarunView):
         raise NotImplementedError
 
     def get(self, request: Request) -> HttpResponseBase:
-        self.owner = self.get_owner()
+        self.owner = self.get_owner() if self.has_owners else None
         query = self._read_query()
         waited = self._wait(query)
         feed, columns = self._look(query)
@@ -76,6 +78,7 @@ class ListView(DatarunView):
             filters=self.filters,
             topic=f"{self.topic}:{self.get_account().pk}:{self._name_rows()}",
             has_changes=self.has_changes,
+            may_turn=self.may_turn,
             known=_OTHER_PARAMETERS,
         )
 
@@ -88,7 +91,8 @@ class ListView(DatarunView):
 
     def _look(self, query: ListQuery) -> tuple[Feed, tuple[AnyColumn, ...]]:
         feed, columns = self.look(owner=self.owner)
-        all_columns = tuple(columns) if self.scope.is_alone else (*columns, OWNER)
+        tells_owner = self.has_owners and not self.scope.is_alone
+        all_columns = (*columns, OWNER) if tells_owner else tuple(columns)
         return feed, pick_columns(all_columns, query.fields)
 
     def _wait(self, query: ListQuery) -> int | None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from runapp.services import sign_in_events
+
 
 @pytest.fixture(autouse=True)
 def storage(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -18,6 +20,12 @@ def storage(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> P
     settings.WHITENOISE_AUTOREFRESH = True
     settings.STORAGE_ROOT = tmp_path / "storage"
     return settings.STORAGE_ROOT
+
+
+@pytest.fixture(autouse=True)
+def no_sign_ins() -> None:
+    # The accounts of another test had the same keys.
+    sign_in_events.forget()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

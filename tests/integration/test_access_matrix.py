@@ -65,6 +65,7 @@ POST   testpredictions/list/?owner=ada         401 404 200/1 200/0 200/1 200/1 2
 POST   testpredictions/new/                    401 404 200/0 200/0 200/0 200/1 200/0 200/0 401 401
 GET    account/                                401 200 200 200 200 200 200 200 401 401
 GET    account/?owner=ada                      401 404 403 403 403 200 200 200 401 401
+GET    audit/                                  401 403 403 403 403 403 200 200 401 401
 GET    tokens/                                 401 200 200 200 200 200 200 200 401 401
 GET    tokens/?owner=ada                       401 404 403 403 403 200 403 200 401 401
 POST   tokens/                                 401 201 201 201 201 201 201 201 401 401

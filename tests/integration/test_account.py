@@ -15,7 +15,6 @@ from runapp.exceptions import InvalidInput
 from runapp.models import Quota
 from runapp.services.quotas import set_quota
 from tests.factories import (
-    PASSWORD,
     make_account,
     make_client,
     make_fold,
@@ -160,8 +159,7 @@ def test_impossible_quota_is_refused(changes: dict[str, int]) -> None:
 
 @pytest.fixture
 def admin(client: Client) -> Client:
-    make_account("root", is_superuser=True, is_staff=True)
-    assert client.login(username="root", password=PASSWORD)
+    client.force_login(make_account("root", is_superuser=True, is_staff=True))
     return client
 
 

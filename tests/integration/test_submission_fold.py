@@ -265,7 +265,7 @@ def test_list_costs_the_same_queries_for_any_number_of_folds(
     for number in range(12):
         make_fold(account, raw_data, databoard_sf_id=number)
     client = make_client(account)
-    client.get("/runapp/rawdata/")  # pays for the password
+    client.get("/runapp/rawdata/")  # pays for the password, and writes the sign-in down
 
     with django_assert_max_num_queries(5):
         rows = client.get(PATH).json()

@@ -254,6 +254,15 @@ def test_endpoints_are_those_of_the_routes() -> None:
     assert all(f"`{alias}`" in API.read_text() for alias in aliases)
 
 
+def test_actions_and_filters_of_the_audit_are_those_of_the_code() -> None:
+    from runapp.events import Action
+    from runapp.filters import AuditFilter
+
+    told = read_table(read_section(API, "The audit"))
+
+    assert set(told) == {*Action.values, *AuditFilter.base_filters, "newest_first"}
+
+
 def test_changes_of_phase_and_state_are_those_of_the_code() -> None:
     section = read_section(DESIGN, "Phases and states")
     pairs = re.findall(r"(waiting|running|done), `([A-Z]+)`", section)

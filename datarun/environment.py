@@ -54,6 +54,11 @@ def read_web_waiters() -> int:
     return read_whole_number("DATARUN_WEB_WAITERS", 32)
 
 
+def read_body_seconds() -> int:
+    """Return how long a request's body may take, beside what its size is given."""
+    return read_whole_number("DATARUN_BODY_SECONDS", 60, least=1)
+
+
 def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
     """Read names of promises with commas between them; an empty variable is none at all.
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from datarun.environment import read_web_threads, read_web_waiters
+from datarun.slow_clients import post_request, pre_request
 
-worker_class = "gthread"
+__all__ = ["post_request", "pre_request"]
+
+# Threads, as gunicorn's own "gthread".
+worker_class = "datarun.slow_clients.TimedWorker"
 # Those that wait for something new sleep, and keep nobody else waiting for a thread.
 threads = read_web_threads() + read_web_waiters()
 # The application takes some seconds to import when every core trains folds.

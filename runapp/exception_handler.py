@@ -21,6 +21,7 @@ _STATUSES: dict[type[ours.DatarunError], int] = {
     ours.InvalidInput: 400,
     ours.Forbidden: 403,
     ours.NotFound: 404,
+    ours.TooSlow: 408,
     ours.Conflict: 409,
     ours.Gone: 410,
     ours.TooLarge: 413,

@@ -56,6 +56,12 @@ class Gone(DatarunError):
     code = "gone"
 
 
+class TooSlow(DatarunError):
+    """A body that took longer than the server waits for one (408)."""
+
+    code = "timeout"
+
+
 class TooLarge(DatarunError):
     """More bytes than the server takes (413)."""
 

@@ -64,10 +64,10 @@ SELECT fold.id, fold.attempt, fold.priority, fold.owner_id, fold.raw_data_id,
 FROM head
 JOIN runapp_submissionfold AS fold ON fold.id = head.id
 JOIN runapp_rawdata AS dataset ON dataset.id = fold.raw_data_id
-JOIN auth_user AS account ON account.id = fold.owner_id
 LEFT JOIN runapp_fairshare AS share ON share.owner_id = fold.owner_id
 LEFT JOIN busy ON busy.owner_id = fold.owner_id
-WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused AND account.is_active
+WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
+    AND (SELECT account.is_active FROM auth_user AS account WHERE account.id = fold.owner_id)
     AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
 """  # noqa: S608 - the names are our own
 _ORDER = "ORDER BY fold.priority, coalesce(share.seconds, 0), fold.rank, fold.id"

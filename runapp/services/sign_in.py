@@ -18,7 +18,6 @@ from typing import Any
 from axes.attempts import get_cool_off_threshold
 from axes.handlers.database import AxesDatabaseHandler
 from axes.handlers.proxy import AxesProxyHandler
-from axes.helpers import get_failure_limit
 from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.hashers import make_password, verify_password
@@ -70,50 +69,58 @@ class Failures:
 
     Parameters
     ----------
-    count : int
-        Those of one name, or the share of those of all names if that is more.
-    latest : datetime or None
-        The last one of those counted.
+    own, all : int
+        How often one name has failed, and how often all of them.
+    own_latest, all_latest : datetime or None
+        When that was for the last time.
     """
 
-    count: int
-    latest: datetime | None
+    own: int
+    all: int
+    own_latest: datetime | None
+    all_latest: datetime | None
+
+    @property
+    def count(self) -> int:
+        """Those of the name, or the share of those of all names if that is more."""
+        return max(self.own, self.all // _ADDRESS_SHARE)
+
+    @property
+    def latest(self) -> datetime | None:
+        is_own = self.own >= self.all // _ADDRESS_SHARE
+        return self.own_latest if is_own else self.all_latest
 
 
 class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
     """axes' counts, and a bound to what an address may try under any names."""
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
-        return self.count(request, credentials).count
-
-    def count(self, request: Any, credentials: dict[str, Any] | None) -> Failures:
-        """Count the recent failures of a name from a request's address; in one query."""
-        own = Q(username=read_name(request, credentials))
-        sums: dict[str, Any] = list_recent(request).aggregate(
-            own=Sum("failures_since_start", filter=own, default=0),
-            own_latest=Max("attempt_time", filter=own),
-            all=Sum("failures_since_start", default=0),
-            all_latest=Max("attempt_time"),
-        )
-        shared = Failures(sums["all"] // _ADDRESS_SHARE, sums["all_latest"])
-        named = Failures(sums["own"], sums["own_latest"])
-        return max(named, shared, key=lambda failures: failures.count)
+        return count_failures(request, name=read_name(request, credentials)).count
 
 
-def list_recent(request: Any) -> models.QuerySet[Any]:
-    """Return the failures of a request's address that count."""
+def count_failures(request: Any, *, name: str) -> Failures:
+    """Count the recent failures of a name, and of all, from a request's address; in one query."""
+    AxesProxyHandler.update_request(request)
+    own = Q(username=name)
+    sums = _list_recent(request).aggregate(
+        own=Sum("failures_since_start", filter=own, default=0),
+        own_latest=Max("attempt_time", filter=own),
+        all=Sum("failures_since_start", default=0),
+        all_latest=Max("attempt_time"),
+    )
+    return Failures(**sums)
+
+
+def _list_recent(request: Any) -> models.QuerySet[Any]:
     recent: models.QuerySet[Any] = AccessAttempt.objects.filter(
         ip_address=request.axes_ip_address, attempt_time__gte=get_cool_off_threshold(request)
     )
     return recent
 
 
-def find_wait(*, client: HttpRequest, name: str) -> int | None:
-    """Return for how many seconds a name is locked for a client, None if it is not."""
-    AxesProxyHandler.update_request(client)
-    credentials = {"username": name}
-    failures = AxesProxyHandler.get_implementation().count(client, credentials)
-    if failures.count < get_failure_limit(client, credentials) or failures.latest is None:
+def find_wait(failures: Failures) -> int | None:
+    """Return for how many seconds a sign-in is locked, None if it is not."""
+    if failures.count < settings.AXES_FAILURE_LIMIT or failures.latest is None:
         return None
     left: timedelta = failures.latest + settings.AXES_COOLOFF_TIME - timezone.now()
     return max(math.ceil(left.total_seconds()), 1)
@@ -138,18 +145,21 @@ def sign_in(*, account: User | None, name: str, password: str, request: Any) -> 
     TooMany
         Before the password is looked at, when too many wrong ones came before it.
     """
-    client = _describe(request)
-    wait = find_wait(client=client, name=name)
+    client, credentials = _describe(request), {"username": name}
+    failures = count_failures(client, name=read_name(client, credentials))
+    wait = find_wait(failures)
     if wait is not None:
         raise TooMany(LOCKED, retry_after_seconds=wait, code="locked")
     is_right, is_weak = _verify(account, password)
     # The answer is settled: no error of the database that takes no notes can change it.
     with _unless_read_only():
         if not is_right:
-            user_login_failed.send(__name__, credentials={"username": name}, request=client)
-        elif account is not None:
-            _forget_failures(client, name)
-            _strengthen(account, password if is_weak else None)
+            user_login_failed.send(__name__, credentials=credentials, request=client)
+        elif failures.own:  # nothing is written for the many that never failed
+            AxesProxyHandler.get_implementation().reset_user_attempts(client, credentials)
+        if is_right and is_weak and account is not None:
+            account.set_password(password)
+            account.save(update_fields=["password"])
     return is_right
 
 
@@ -167,18 +177,6 @@ def _verify(account: User | None, password: str) -> tuple[bool, bool]:
         return False, False
     is_right, is_weak = verify_password(password, account.password)
     return is_right and account.is_active, is_weak
-
-
-def _forget_failures(client: HttpRequest, name: str) -> None:
-    own = list_recent(client).filter(username=read_name(client, {"username": name}))
-    if own.exists():  # nothing is written for the many that never failed
-        own.delete()
-
-
-def _strengthen(account: User, password: str | None) -> None:
-    if password is not None:
-        account.set_password(password)
-        account.save(update_fields=["password"])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, JsonResponse
 
 from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
-from runapp.services.sign_in import LOCKED, find_wait, read_name
+from runapp.services.sign_in import LOCKED, count_failures, find_wait, read_name
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:
@@ -43,7 +43,7 @@ def answer_locked(
     request: HttpRequest, response: object, credentials: dict[str, Any] | None
 ) -> JsonResponse:
     """Answer who signs in by a form after too many wrong passwords, as the API does."""
-    wait = find_wait(client=request, name=read_name(request, credentials))
+    wait = find_wait(count_failures(request, name=read_name(request, credentials)))
     answer = _answer(429, "locked", LOCKED)
     answer["Retry-After"] = str(wait or 1)
     return answer

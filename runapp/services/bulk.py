@@ -121,8 +121,10 @@ def _post_in_order(
     items: Mapping[int, Item],
     results: dict[int, Result],
     turned_away: TurnedAway,
+    *,
+    is_again: bool = False,
 ) -> None:
-    books = _Books(owner, list(items.values()), turned_away)
+    books = _Books(owner, list(items.values()), turned_away, is_again)
     batch: dict[int, Item] = {}
     for number, item in items.items():
         try:
@@ -143,11 +145,14 @@ def _post_in_order(
 class _Books:
     """What is known of an account's submissions and folds, those just admitted included."""
 
-    def __init__(self, owner: User, items: Sequence[Item], turned_away: TurnedAway) -> None:
+    def __init__(
+        self, owner: User, items: Sequence[Item], turned_away: TurnedAway, is_again: bool
+    ) -> None:
         self._owner = owner
         self._open: set[int] = set()
         self._items = items
         self.turned_away = turned_away
+        self.is_again = is_again
         self.read()
 
     def read(self) -> None:
@@ -283,14 +288,14 @@ def _post_batch(
     codes = {item.submission_id: books.get_code(item) for item in items}
     try:
         keys = _write(owner, items, codes, _store_trees(items, codes), books.allowance)
-    except QuotaExceeded:
-        # Others of the account have posted meanwhile: another look tells what still fits.
-        _post_in_order(owner, batch, results, books.turned_away)
-        books.read()
-    except (IntegrityError, Conflict, FileNotFoundError):
-        # Somebody else has posted, replaced or deleted some of it meanwhile: each by itself.
-        for number, item in batch.items():
-            results[number] = _post_alone(owner, item, books.allowance)
+    except (QuotaExceeded, IntegrityError, Conflict, FileNotFoundError) as error:
+        # Somebody else has posted, replaced or deleted some of it meanwhile.
+        if isinstance(error, QuotaExceeded) and not books.is_again:
+            # Another look tells what still fits.
+            _post_in_order(owner, batch, results, books.turned_away, is_again=True)
+        else:
+            for number, item in batch.items():
+                results[number] = _post_alone(owner, item, books.allowance)
         books.read()
     else:
         results.update(zip(batch, keys, strict=True))

@@ -262,6 +262,33 @@ def test_somebody_who_posts_the_same_meanwhile_is_counted_once(
     assert count_use(account) == (4, 1)
 
 
+def test_second_look_that_is_overtaken_too_leaves_each_to_itself(
+    account: User, dataset: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(account, folds_per_day=5)
+    look, ids = bulk._Books, iter(range(900, 903))
+
+    def look_and_be_overtaken(owner: Any, items: Any, *rest: Any) -> Any:
+        books = look(owner, items, *rest)
+        for number in ids:
+            post_one(
+                owner=account,
+                posted=bulk.PostedFold(number, *[items[0].posted.train_is] * 2, "L"),
+                submission=bulk.PostedSubmission(9, dataset, items[0].submission.files),
+                force=bulk.Force.NOTHING,
+            )
+            break
+        return books
+
+    monkeypatch.setattr(bulk, "_Books", look_and_be_overtaken)
+
+    statuses, _, _ = send(account, make_bodies(dataset, n_submissions=1, n_folds=6))
+
+    # Two looks at the request, each overtaken by a fold.
+    assert statuses == [201] * 3 + [429] * 3
+    assert count_use(account) == (5, 2)
+
+
 @pytest.mark.parametrize(
     ("quota", "changes"),
     [

@@ -18,6 +18,7 @@ from datarun.environment import (
     read_web_waiters,
     read_whole_number,
 )
+from datarun.openapi import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
 from runapp.runner.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,6 +41,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "runapp",
 ]
 
@@ -108,6 +111,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "runapp.schema.auto.DescribedOperation",
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

@@ -207,7 +207,7 @@ PARAMETERS: dict[str, Schema] = {
         "in": "header",
         "description": f"`wait=N` waits for something new, at most {MOST_SECONDS} seconds.",
         "schema": TEXT,
-        "example": "wait=20",
+        "example": "wait=1",
     },
 }
 

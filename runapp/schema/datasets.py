@@ -61,6 +61,10 @@ describe(
                     "split": _link_body("splitRawData", held_out_test=0.2),
                     "customSplit": _link_body("customSplitRawData"),
                     "folds": _link("makeFolds", requestBody={"n_splits": 2}),
+                    "fold": {
+                        "operationId": "postSubmissionFold",
+                        "requestBody": {"raw_data": "$response.body#/id"},
+                    },
                     "newPredictions": _link_body("newPredictions"),
                 },
             )

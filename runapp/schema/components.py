@@ -157,6 +157,13 @@ REFUSALS: dict[int, tuple[str, Schema]] = {
         ),
     ),
     413: ("TooLarge", _refuse("The body, or what it unpacks to, is larger than the server takes.")),
+    414: (
+        "URITooLong",
+        {
+            "description": "The web server's own: an address of more than 4 kB is not read at all.",
+            "content": {"text/html": {"schema": TEXT}},
+        },
+    ),
     415: ("UnsupportedMediaType", _refuse("The body is not `application/json`.")),
     429: ("TooMany", _refuse("Too much for now.", headers=("Retry-After",))),
     500: ("ServerError", _refuse("A fault of datarun's; it has been logged.")),

@@ -17,7 +17,7 @@ from runapp.schema.types import Schema, refer
 
 JSON = "application/json"
 # Whatever is asked may end so.
-_ALWAYS = (401, 406, 429, 500, 503)
+_ALWAYS = (401, 406, 414, 429, 500, 503)
 _WITH_BODY = (400, 413, 415)
 
 

@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format soak bench bench-overhead requirements clean
+.PHONY: help demo test serve check format soak bench bench-overhead openapi requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead
+
+openapi: $(READY) ## Write docs/openapi.yaml anew, as the code has it.
+	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 requirements: ## Pin every package anew (needs uv).
 	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \

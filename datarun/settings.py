@@ -21,6 +21,7 @@ from datarun.environment import (
     read_web_waiters,
     read_whole_number,
 )
+from datarun.openapi import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
 from runapp.runner.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -44,6 +45,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "knox",
     "axes",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "runapp",
 ]
 
@@ -134,6 +137,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["runapp.throttles.AccountThrottle"],
     "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "runapp.schema.auto.DescribedOperation",
     "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

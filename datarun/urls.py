@@ -3,8 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from runapp.schema import views as schema
+
 urlpatterns = [
     path("runapp/", include("runapp.urls")),
+    path("schema/", schema.Document.as_view(), name="schema"),
+    path("docs/", schema.SwaggerPage.as_view()),
+    path("docs/redoc/", schema.RedocPage.as_view()),
     path("admin/", admin.site.urls),
 ]
 

@@ -25,12 +25,41 @@ def make_priority_field(**options: Any) -> serializers.ChoiceField:
     )
 
 
+class TextField(serializers.CharField):
+    """JSON's text and nothing else: DRF would take a number for one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        text: str = super().to_internal_value(data)
+        return text
+
+
+class NumberField(serializers.FloatField):
+    """JSON's numbers and nothing else: DRF would take `"0.2"` and true for one."""
+
+    def to_internal_value(self, data: Any) -> float:
+        # type(), as isinstance() would take JSON's true for 1.
+        if type(data) not in (int, float):
+            self.fail("invalid")
+        return float(data)
+
+
+class FlagField(serializers.BooleanField):
+    """JSON's true and false and nothing else: DRF would take `"yes"` and 1 for true."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid")
+        return data
+
+
 def make_id_field(**options: Any) -> serializers.IntegerField:
     return serializers.IntegerField(min_value=0, max_value=MAX_CLIENT_ID, **options)
 
 
-def make_name_field(**options: Any) -> serializers.CharField:
-    return serializers.CharField(validators=[check_name], **options)
+def make_name_field(**options: Any) -> TextField:
+    return TextField(validators=[check_name], **options)
 
 
 class IdsField(serializers.Field[list[int], Any, list[int], Any]):

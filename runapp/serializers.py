@@ -8,9 +8,12 @@ from rest_framework import serializers
 
 from runapp.fields import (
     FilesField,
+    FlagField,
     IdsField,
     IndicesField,
     LimitsField,
+    NumberField,
+    TextField,
     make_id_field,
     make_name_field,
     make_priority_field,
@@ -28,11 +31,11 @@ class RawDataInput(serializers.Serializer[Any]):
 
     name = make_name_field(max_length=40)
     # A header's name counts as it stands, blanks included.
-    target_column = serializers.CharField(max_length=255, trim_whitespace=False, allow_blank=True)
-    workflow_elements = serializers.CharField(max_length=200)
+    target_column = TextField(max_length=255, trim_whitespace=False, allow_blank=True)
+    workflow_elements = TextField(max_length=200)
     files = FilesField(max_bytes="MAX_INFLATED_BYTES")
     limits = LimitsField(required=False)
-    fail_fast = serializers.BooleanField(default=False)
+    fail_fast = FlagField(default=False)
 
     def validate_workflow_elements(self, text: str) -> str:
         elements = [element.strip() for element in text.split(",")]
@@ -72,8 +75,8 @@ class RawDataChanges(serializers.Serializer[Any]):
     """What may change of a dataset, any of it."""
 
     limits = LimitsField(required=False)
-    paused = serializers.BooleanField(required=False)
-    fail_fast = serializers.BooleanField(required=False)
+    paused = FlagField(required=False)
+    fail_fast = FlagField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
@@ -86,8 +89,8 @@ class RawDataChanges(serializers.Serializer[Any]):
 class ShareInput(serializers.Serializer[Any]):
     """A share of a dataset with one account or one group."""
 
-    account = serializers.CharField(max_length=150, required=False, allow_null=True)
-    group = serializers.CharField(max_length=150, required=False, allow_null=True)
+    account = TextField(max_length=150, required=False, allow_null=True)
+    group = TextField(max_length=150, required=False, allow_null=True)
     role = serializers.ChoiceField(
         choices=Share.Role.choices,
         error_messages={"invalid_choice": f"There are: {', '.join(Share.Role.values)}."},
@@ -106,9 +109,9 @@ class SplitInput(serializers.Serializer[Any]):
     """A split by a held-out fraction."""
 
     raw_data_id = make_id_field()
-    held_out_test = serializers.FloatField()
+    held_out_test = NumberField()
     random_state = serializers.IntegerField(min_value=0, max_value=MAX_RANDOM_STATE, default=42)
-    force = serializers.BooleanField(default=False)
+    force = FlagField(default=False)
 
     def validate_held_out_test(self, value: float) -> float:
         if not 0 < value < 1:  # NaN fails too
@@ -120,7 +123,7 @@ class CustomSplitInput(serializers.Serializer[Any]):
     """A split by the dataset's own module."""
 
     raw_data_id = make_id_field()
-    force = serializers.BooleanField(default=False)
+    force = FlagField(default=False)
 
 
 class TokenInput(serializers.Serializer[Any]):
@@ -137,8 +140,8 @@ class FoldsInput(serializers.Serializer[Any]):
 
     n_splits = serializers.IntegerField(min_value=2, max_value=100)
     random_state = serializers.IntegerField(min_value=0, max_value=MAX_RANDOM_STATE, default=42)
-    stratify = serializers.BooleanField(required=False, allow_null=True, default=None)
-    shuffle = serializers.BooleanField(default=True)
+    stratify = FlagField(required=False, allow_null=True, default=None)
+    shuffle = FlagField(default=True)
 
 
 class SubmissionFoldInput(serializers.Serializer[Any]):
@@ -153,7 +156,7 @@ class SubmissionFoldInput(serializers.Serializer[Any]):
     files = FilesField(
         max_bytes="MAX_SUBMISSION_BYTES", required=False, allow_null=True, default=None
     )
-    force = serializers.CharField(required=False, allow_null=True, default=None)
+    force = TextField(required=False, allow_null=True, default=None)
 
     def validate_force(self, text: str | None) -> Force:
         words = None if text is None else ", ".join(word.strip() for word in text.split(","))
@@ -184,4 +187,4 @@ class PredictionNewInput(serializers.Serializer[Any]):
     limit = serializers.IntegerField(
         required=False, allow_null=True, default=None, min_value=1, max_value=MOST_ROWS
     )
-    include_errors = serializers.BooleanField(default=False)
+    include_errors = FlagField(default=False)

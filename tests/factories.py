@@ -24,6 +24,7 @@ from runapp.services.tokens import create_token
 from runapp.services.work import Step, run_next
 from runapp.services.workers import beat
 from tests.doubles import InstantSupervisor
+from tests.openapi import check_response
 
 PASSWORD = "Tr0ubadour-of-7"
 N_ROWS, N_TRAIN, N_TEST = 30, 24, 6
@@ -32,9 +33,14 @@ CLASSIFIER = b"class Classifier:\n    pass\n"
 
 
 class JSONClient(APIClient):
-    """Speaks JSON unless told otherwise."""
+    """Speaks JSON unless told otherwise, and has every answer checked against the document."""
 
     default_format = "json"
+
+    def request(self, **request: Any) -> Any:
+        response = super().request(**request)
+        check_response(request["REQUEST_METHOD"], request["PATH_INFO"], response)
+        return response
 
 
 def read_rows(response: Any) -> list[dict[str, Any]]:

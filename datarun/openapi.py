@@ -1,0 +1,66 @@
+"""Settings of the OpenAPI document (drf-spectacular)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DESCRIPTION = """\
+A front end posts datasets and submissions, datarun trains each submission fold by fold, and the
+front end fetches predictions, times, memory and logs. `docs/api.md` tells it as a story, with every
+rule that does not fit into a schema.
+
+* **Accounts.** Each sees its own rows; what belongs to others does not exist for it: 404.
+* **Encodings.** The format `zlib-file` is base64 of zlib of a file's bytes; `zlib-int64` and
+  `zlib-float64` are base64 of zlib of numbers, little endian, in C order.
+* **Refusals** have one shape, with stable codes for programs. A method that a path does not have is
+  answered with 405.
+* **Additions.** Answers may get new properties, and codes new values: pass over what you do not
+  know.
+"""
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "datarun",
+    "DESCRIPTION": DESCRIPTION,
+    "VERSION": "0.1.0",
+    "LICENSE": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
+    "TAGS": [
+        {"name": "Datasets", "description": "Post, split, limit, pause and delete."},
+        {"name": "Submissions", "description": "The code of participants."},
+        {"name": "Folds", "description": "Post, follow, hurry and cancel."},
+        {"name": "Predictions", "description": "Fetch what came of the folds."},
+        {"name": "Shares", "description": "Who else may use a dataset, and how."},
+        {"name": "Accounts", "description": "Who asks, its quotas and its tokens."},
+        {"name": "Audit", "description": "Who did what, for operators."},
+    ],
+    "ENFORCE_NON_BLANK_FIELDS": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    # Whoever writes a client has no account yet.
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SCHEMA_PATH_PREFIX": "/runapp/",
+    # In the order of the routes, which has the other spellings last.
+    "SORT_OPERATIONS": False,
+    "PATH_CONVERTER_OVERRIDES": {
+        "id": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "maximum": 2**63 - 1,
+            "description": "Of a dataset the server's, of a fold the client's own.",
+        },
+        "part": {
+            "type": "string",
+            "enum": ["full_train", "test"],
+            "description": "The part that was predicted.",
+        },
+    },
+    "POSTPROCESSING_HOOKS": [
+        "runapp.schema.bodies.refine_bodies",
+        "runapp.schema.components.add_components",
+    ],
+    # Nothing is fetched from anywhere else.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}

@@ -1,0 +1,259 @@
+"""What many operations share: refusals, headers, parameters and rows, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runapp.queries import MOST_ROWS
+from runapp.schema.accounts import ACCOUNT_SCHEMAS
+from runapp.schema.columns import make_rows
+from runapp.schema.types import FLAG, ID, INDICES, MOMENT, TEXT, Schema, list_of, refer, tell
+from runapp.waiting import MOST_SECONDS
+
+_ERRORS: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "description": "The same for programs.",
+    "items": {
+        "type": "object",
+        "properties": {
+            "field": tell({"type": ["string", "null"]}, "Null for what concerns no field."),
+            "code": tell(TEXT, "Stable; docs/api.md lists them."),
+            "message": TEXT,
+        },
+        "required": ["field", "code", "message"],
+    },
+}
+_REFUSAL: Schema = {
+    "type": "object",
+    "description": "What was refused and why.",
+    "properties": {"detail": TEXT, "errors": _ERRORS},
+    "required": ["detail", "errors"],
+}
+_INVALID: Schema = {
+    "type": "object",
+    "description": "Texts by the name of the field, or under `detail` what concerns none.",
+    "properties": {"errors": _ERRORS},
+    "required": ["errors"],
+    "additionalProperties": {"anyOf": [TEXT, list_of(TEXT)]},
+}
+_SPECIFIC_MISSING: Schema = {
+    "type": "object",
+    "description": "Several files and no Python module among them.",
+    "properties": {"error": TEXT},
+    "required": ["error"],
+}
+_FOLD_INDICES: Schema = {
+    "type": "object",
+    "description": "One of the folds that were made.",
+    "properties": {
+        "fold": {"type": "integer", "minimum": 0},
+        "train_is": tell(INDICES, "Row positions in the train part, int64."),
+        "test_is": tell(INDICES, "Row positions in the train part, int64."),
+    },
+    "required": ["fold", "train_is", "test_is"],
+}
+_TASK: Schema = {
+    "type": "object",
+    "properties": {"task_id": tell(TEXT, "Names the wake-up message, for logs.")},
+    "required": ["task_id"],
+}
+_LIMIT_NAMES = ("wall_seconds", "cpu_seconds", "memory_mb", "processes", "scratch_mb", "output_kb")
+_LIMITS_IN_FORCE: Schema = {
+    "type": "object",
+    "description": "The limits of each fold, all six.",
+    "properties": {name: {"type": "number", "exclusiveMinimum": 0} for name in _LIMIT_NAMES},
+    "required": list(_LIMIT_NAMES),
+}
+_BULK_ANSWER: Schema = {
+    "type": "object",
+    "description": "What `POST submissionfold/` would have answered to this fold.",
+    "properties": {
+        "status": {"type": "integer", "minimum": 201, "maximum": 599},
+        "body": {
+            "type": "object",
+            "description": "The fold with a `task_id`, or the refusal.",
+        },
+    },
+    "required": ["status", "body"],
+}
+
+SCHEMAS = {
+    **make_rows(),
+    **ACCOUNT_SCHEMAS,
+    "LimitsInForce": _LIMITS_IN_FORCE,
+    "FoldIndices": _FOLD_INDICES,
+    "Task": _TASK,
+    "BulkAnswer": _BULK_ANSWER,
+    "Refusal": _REFUSAL,
+    "InvalidInput": _INVALID,
+    "SpecificMissing": _SPECIFIC_MISSING,
+}
+
+HEADERS: dict[str, Schema] = {
+    "ETag": {"description": "Names this answer; send it as `If-None-Match`.", "schema": TEXT},
+    "Link": {
+        "description": 'Leads to the next page: `<...>; rel="next"`. There is none on the last.',
+        "schema": TEXT,
+    },
+    "Datarun-Cursor": {
+        "description": "Send it as `updated_since` to hear only of what has changed since.",
+        "schema": TEXT,
+    },
+    "Retry-After": {
+        "description": "In how many seconds to come back.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Preference-Applied": {
+        "description": "What became of `Prefer`: `wait=N`; 0 where too many wait already.",
+        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+    },
+    "RateLimit-Policy": {
+        "description": "The quotas in force that the request counts for (an IETF draft).",
+        "schema": TEXT,
+    },
+    "RateLimit": {
+        "description": "What is left of each of them, and the seconds until it begins anew.",
+        "schema": TEXT,
+    },
+    "WWW-Authenticate": {"description": "`Basic`.", "schema": TEXT},
+    "Allow": {"description": "The methods that there are.", "schema": TEXT},
+}
+
+
+def _refuse(
+    description: str, schema: str = "Refusal", headers: tuple[str, ...] = (), **optional: Any
+) -> Schema:
+    answer: Schema = {
+        "description": description,
+        "content": {"application/json": {"schema": refer("schemas", schema), **optional}},
+    }
+    if headers:
+        answer["headers"] = refer_to_headers(*headers)
+    return answer
+
+
+def refer_to_headers(*names: str) -> Schema:
+    """Return headers that an answer may bear."""
+    return {name: refer("headers", name) for name in names}
+
+
+_LIMIT_IS_ZERO = "Must be a whole number from 1 to 10000."
+_EXAMPLE = {
+    "limit": [_LIMIT_IS_ZERO],
+    "errors": [{"field": "limit", "code": "invalid", "message": _LIMIT_IS_ZERO}],
+}
+
+# By status; the name is the component's.
+REFUSALS: dict[int, tuple[str, Schema]] = {
+    400: (
+        "BadRequest",
+        _refuse("A parameter or the body holds what it may not.", "InvalidInput", example=_EXAMPLE),
+    ),
+    401: (
+        "Unauthorized",
+        _refuse("No account, or a wrong password or token.", headers=("WWW-Authenticate",)),
+    ),
+    403: ("Forbidden", _refuse("The account may know of it but not do it.")),
+    404: ("NotFound", _refuse("There is nothing of that name that the account may know of.")),
+    405: ("MethodNotAllowed", _refuse("Not with this method.", headers=("Allow",))),
+    406: ("NotAcceptable", _refuse("`Accept` names nothing that this answers.")),
+    408: ("Timeout", _refuse("The body came too slowly.")),
+    409: ("Conflict", _refuse("The request does not fit what is there.")),
+    410: (
+        "Gone",
+        _refuse(
+            "The cursor is of before something was deleted or restored: begin again.",
+            "InvalidInput",
+        ),
+    ),
+    413: ("TooLarge", _refuse("The body, or what it unpacks to, is larger than the server takes.")),
+    414: (
+        "URITooLong",
+        {
+            "description": "The web server's own: an address of more than 4 kB is not read at all.",
+            "content": {"text/html": {"schema": TEXT}},
+        },
+    ),
+    415: ("UnsupportedMediaType", _refuse("The body is not `application/json`.")),
+    429: (
+        "TooMany",
+        _refuse(
+            "Too much for now: requests, wrong passwords, or more than a quota.",
+            headers=("Retry-After", "RateLimit-Policy", "RateLimit"),
+        ),
+    ),
+    500: ("ServerError", _refuse("A fault of datarun's; it has been logged.")),
+    503: (
+        "Unavailable",
+        _refuse("The database or the storage is busy, full or away.", headers=("Retry-After",)),
+    ),
+}
+
+
+def _query(name: str, description: str, schema: Schema, **optional: Any) -> Schema:
+    told = {"name": name, "in": "query", "description": description, "schema": schema}
+    return {**told, **optional}
+
+
+def _words(name: str, description: str, words: Schema) -> Schema:
+    """Return a parameter that takes several words with commas between."""
+    return _query(name, description, list_of(words), style="form", explode=False)
+
+
+PARAMETERS: dict[str, Schema] = {
+    "limit": _query(
+        "limit",
+        "The most rows of a page.",
+        {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
+    ),
+    "cursor": _query("cursor", "Where a page begins; it is part of the `Link`.", TEXT),
+    "updated_since": _query(
+        "updated_since",
+        "Only rows that have changed after this `Datarun-Cursor`; `0` begins with all.",
+        TEXT,
+        example="0",
+    ),
+    "owner": _query(
+        "owner", "The account whose rows are meant, for who may see those of several.", TEXT
+    ),
+    "actor": _query("actor", "By this account, as it was named then.", TEXT),
+    "target": _query("target", "About what has this id.", TEXT),
+    "address": _query("address", "From this address.", TEXT),
+    "since": _query("since", "From this moment on.", MOMENT),
+    "until": _query("until", "Before this moment.", MOMENT),
+    "newest_first": _query("newest_first", "Turn the list round.", FLAG),
+    "raw_data": _query("raw_data", "Those of one dataset.", ID),
+    "databoard_s": _query("databoard_s", "Those of one submission.", ID),
+    "priority": _words(
+        "priority", "Those of one of these priorities.", {"type": "string", "enum": ["H", "L"]}
+    ),
+    "If-None-Match": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "`ETag`s of answers that the client has: then 304 if one still holds.",
+        "schema": TEXT,
+    },
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": f"`wait=N` waits for something new, at most {MOST_SECONDS} seconds.",
+        "schema": TEXT,
+        "example": "wait=1",
+    },
+}
+
+
+def make_words(name: str, words: list[str], description: str) -> Schema:
+    """Return a parameter of a list's own: some of its words."""
+    return _words(name, description, {"type": "string", "enum": words})
+
+
+def add_components(result: Schema, **_: Any) -> Schema:
+    """Add to the document what operations refer to; drf-spectacular calls it."""
+    components = result["components"]
+    components["schemas"] = dict(sorted({**components["schemas"], **SCHEMAS}.items()))
+    components["responses"] = dict(REFUSALS.values())
+    components["headers"] = HEADERS
+    components["parameters"] = PARAMETERS
+    return result

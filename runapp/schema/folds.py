@@ -1,0 +1,151 @@
+"""Submissions and folds: what their endpoints take and answer."""
+
+from __future__ import annotations
+
+from runapp.queries import MOST_ROWS
+from runapp.schema.columns import make_rows
+from runapp.schema.components import make_words
+from runapp.schema.datasets import QUOTAS
+from runapp.schema.lists import describe_list
+from runapp.schema.operations import Answer, Operation, describe
+from runapp.schema.types import Schema, list_of, refer
+from runapp.serializers import PriorityInput, SubmissionFoldInput
+from runapp.views import bulk
+from runapp.views import folds as views
+
+TAG = "Folds"
+DETAIL = refer("schemas", "SubmissionFoldDetail")
+OWNER = refer("parameters", "owner")
+_SEVERAL = "Several accounts have a fold of that id, or it is not in a state for this."
+
+
+def _link(operation: str, **optional: object) -> Schema:
+    found = {"databoard_sf_id": "$response.body#/databoard_sf_id"}
+    return {"operationId": operation, "parameters": found, **optional}
+
+
+def link_file(part: str) -> Schema:
+    link = _link("getPredictionsFile")
+    link["parameters"]["part"] = part
+    return link
+
+
+describe_list(
+    views.SubmissionList,
+    row="ListedSubmission",
+    id="listSubmissions",
+    tag="Submissions",
+    summary="List submissions",
+)
+describe_list(
+    views.SubmissionFoldList,
+    row="ListedSubmissionFold",
+    id="listSubmissionFolds",
+    tag=TAG,
+    summary="List folds with all their attributes",
+)
+describe_list(
+    views.SubmissionFoldLightList,
+    row="ListedLightFold",
+    id="listLightFolds",
+    tag=TAG,
+    summary="Poll the states of folds",
+)
+describe(
+    views.SubmissionFoldList,
+    post=Operation(
+        id="postSubmissionFold",
+        tag=TAG,
+        summary="Post a fold",
+        body=SubmissionFoldInput,
+        answers={
+            201: Answer(
+                "The fold, which waits.",
+                refer("schemas", "PostedSubmissionFold"),
+                headers=QUOTAS,
+                links={
+                    "look": _link("getSubmissionFold"),
+                    "cancel": _link("cancelSubmissionFold"),
+                    "prioritise": _link("changePriority", requestBody={"priority": "H"}),
+                    "predictions": {
+                        "operationId": "listPredictions",
+                        "requestBody": {
+                            "list_submission_fold": ["$response.body#/databoard_sf_id"]
+                        },
+                    },
+                    "testPredictions": link_file("test"),
+                },
+            )
+        },
+        refusals={
+            403: "",
+            404: "",
+            409: "Other files for a known submission: `force` replaces them.",
+        },
+    ),
+)
+_BULK: Schema = {
+    "type": "array",
+    "maxItems": MOST_ROWS,
+    "items": {
+        "anyOf": [
+            refer("schemas", "SubmissionFoldInput"),
+            {"description": "Anything else is refused by itself, and the others are taken."},
+        ]
+    },
+}
+describe(
+    bulk.SubmissionFoldBulk,
+    post=Operation(
+        id="postSubmissionFolds",
+        tag=TAG,
+        summary="Post many folds",
+        description="Each is taken or refused by itself, in order. The files of a submission come "
+        "with the first of its folds.",
+        body=_BULK,
+        parameters=(
+            make_words(
+                "fields",
+                list(make_rows()["ListedSubmissionFold"]["properties"]),
+                "The columns to answer of each fold.",
+            ),
+        ),
+        answers={
+            200: Answer(
+                "What became of each.", list_of(refer("schemas", "BulkAnswer")), headers=QUOTAS
+            )
+        },
+        refusals={403: ""},
+    ),
+)
+describe(
+    views.SubmissionFoldDetail,
+    get=Operation(
+        id="getSubmissionFold",
+        tag=TAG,
+        summary="Look at a fold",
+        parameters=(OWNER,),
+        answers={200: Answer("The fold.", DETAIL)},
+        refusals={404: "", 409: _SEVERAL},
+    ),
+    patch=Operation(
+        id="changePriority",
+        tag=TAG,
+        summary="Change a waiting fold's priority",
+        body=PriorityInput,
+        parameters=(OWNER,),
+        answers={200: Answer("The fold as it is now.", DETAIL)},
+        refusals={403: "", 404: "", 409: _SEVERAL},
+    ),
+    delete=Operation(
+        id="cancelSubmissionFold",
+        tag=TAG,
+        summary="Cancel a fold",
+        parameters=(OWNER,),
+        answers={
+            200: Answer("It waited, and has ended.", DETAIL, headers=QUOTAS),
+            202: Answer("It was running, and is being killed.", DETAIL),
+        },
+        refusals={403: "", 404: "", 409: _SEVERAL},
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from runapp.models import MAX_CLIENT_ID, Predictions
-from runapp.views import bulk, folds, predictions, raw_data, tokens
+from runapp.views import bulk, folds, passwords, predictions, raw_data, tokens
 
 
 class IdConverter:
@@ -39,6 +39,7 @@ register_converter(IdConverter, "id")
 register_converter(PartConverter, "part")
 
 urlpatterns = [
+    path("account/password/", passwords.Password.as_view()),
     path("rawdata/", raw_data.RawDataList.as_view()),
     path("rawdata/<id:pk>/", raw_data.RawDataDetail.as_view()),
     path("rawdata/<id:pk>/folds/", raw_data.Folds.as_view()),

@@ -32,6 +32,18 @@ DEBUG = env.bool("DATARUN_DEBUG", default=False)
 ALLOWED_HOSTS = env.list("DATARUN_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("DATARUN_TRUSTED_ORIGINS", default=[])
 
+# Behind a proxy of our own that ends TLS and says so: all else is sent to https, for a year.
+# What other names of the domain do is not ours to say, nor that browsers know of it beforehand.
+TLS = env.bool("DATARUN_TLS", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if TLS else 0
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+
 # How many proxies of our own stand before the web server and add to X-Forwarded-For.
 PROXIES = read_whole_number("DATARUN_PROXIES", 0)
 
@@ -63,6 +75,25 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 
+# Scripts of other origins, which bring a token or a password of their own, and never a cookie.
+CORS_ALLOWED_ORIGINS = env.list("DATARUN_CORS_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/runapp/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_HEADERS = ["authorization", "content-type", "if-none-match", "prefer"]
+CORS_EXPOSE_HEADERS = [
+    "Datarun-Cursor",
+    "ETag",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+]
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(1, "corsheaders.middleware.CorsMiddleware")
+
 ROOT_URLCONF = "datarun.urls"
 WSGI_APPLICATION = "datarun.wsgi.application"
 
@@ -90,8 +121,13 @@ WEB_POOL = DATABASES["default"].setdefault("OPTIONS", {}).pop("pool", None)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
 AUTHENTICATION_BACKENDS = [

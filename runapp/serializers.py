@@ -23,6 +23,7 @@ from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.submissions import Force
 
+MOST_PASSWORD = 4096
 MAX_RANDOM_STATE = 2**32 - 1
 
 
@@ -124,6 +125,13 @@ class CustomSplitInput(serializers.Serializer[Any]):
 
     raw_data_id = make_id_field()
     force = FlagField(default=False)
+
+
+class PasswordInput(serializers.Serializer[Any]):
+    """The password that an account has, and the one that it shall have."""
+
+    old_password = serializers.CharField(max_length=MOST_PASSWORD, trim_whitespace=False)
+    new_password = serializers.CharField(max_length=MOST_PASSWORD, trim_whitespace=False)
 
 
 class TokenInput(serializers.Serializer[Any]):

@@ -5,7 +5,17 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from runapp.models import MAX_CLIENT_ID, Predictions
-from runapp.views import account, audit, bulk, folds, predictions, raw_data, shares, tokens
+from runapp.views import (
+    account,
+    audit,
+    bulk,
+    folds,
+    passwords,
+    predictions,
+    raw_data,
+    shares,
+    tokens,
+)
 
 
 class IdConverter:
@@ -40,6 +50,7 @@ register_converter(PartConverter, "part")
 
 urlpatterns = [
     path("account/", account.AccountView.as_view()),
+    path("account/password/", passwords.Password.as_view()),
     path("audit/", audit.AuditList.as_view()),
     path("rawdata/", raw_data.RawDataList.as_view()),
     path("rawdata/<id:pk>/", raw_data.RawDataDetail.as_view()),

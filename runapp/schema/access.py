@@ -5,8 +5,8 @@ from __future__ import annotations
 from runapp.schema.lists import describe_list
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import list_of, refer
-from runapp.serializers import ShareInput, TokenInput
-from runapp.views import account, audit, shares, tokens
+from runapp.serializers import PasswordInput, ShareInput, TokenInput
+from runapp.views import account, audit, passwords, shares, tokens
 
 SHARES, ACCOUNTS = "Shares", "Accounts"
 OWNER = refer("parameters", "owner")
@@ -81,6 +81,18 @@ describe(
         parameters=(OWNER,),
         answers={204: Answer("It is worth nothing any more.")},
         refusals={403: "", 404: ""},
+    ),
+)
+describe(
+    passwords.Password,
+    post=Operation(
+        id="changePassword",
+        tag=ACCOUNTS,
+        summary="Change the account's password",
+        description="Other sessions of the account end; its tokens go on.",
+        body=PasswordInput,
+        answers={204: Answer("It is the new one from now on.")},
+        refusals={403: "A token cannot change the password."},
     ),
 )
 describe(

@@ -84,6 +84,10 @@ REFINEMENTS: dict[str, dict[str, Schema]] = {
         "group": {"description": "The name of a group."},
         "role": {"description": "Post folds; read everybody's; both, and change the dataset."},
     },
+    "PasswordInput": {
+        "old_password": {"description": "The one that the account has."},
+        "new_password": {"description": "At least ten characters, none that many people use."},
+    },
     "TokenInput": {
         "name": {"description": "What it is for; unique within the account."},
         "expires_in_days": {"description": "For how long it is good; by default for ever."},

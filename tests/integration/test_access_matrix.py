@@ -17,6 +17,7 @@ from runapp.models import RawData, Share
 from runapp.services.sharing import share_raw_data
 from runapp.services.tokens import create_token
 from tests.factories import (
+    PASSWORD,
     JSONClient,
     finish_fold,
     make_account,
@@ -65,6 +66,7 @@ POST   testpredictions/list/?owner=ada         401 404 200/1 200/0 200/1 200/1 2
 POST   testpredictions/new/                    401 404 200/0 200/0 200/0 200/1 200/0 200/0 401 401
 GET    account/                                401 200 200 200 200 200 200 200 401 401
 GET    account/?owner=ada                      401 404 403 403 403 200 200 200 401 401
+POST   account/password/                       401 204 204 204 204 204 204 204 401 401
 GET    audit/                                  401 403 403 403 403 403 200 200 401 401
 GET    tokens/                                 401 200 200 200 200 200 200 200 401 401
 GET    tokens/?owner=ada                       401 404 403 403 403 200 403 200 401 401
@@ -157,6 +159,7 @@ class World:
             "POST raw_data/split/": split,
             "POST rawdata/customsplit/": custom,
             "POST raw_data/customsplit/": custom,
+            "POST account/password/": {"old_password": PASSWORD, "new_password": "An0ther-of-8"},
             "POST tokens/": {"name": "laptop"},
             "POST tokens/?owner=ada": {"name": "laptop"},
             "POST submissionfold/": fold,

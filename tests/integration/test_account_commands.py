@@ -47,7 +47,10 @@ def test_createuser_makes_an_account_that_can_log_in(
         pytest.param("a" * 151, "a@example.org", PASSWORD, "at most 150", id="long-name"),
         pytest.param("ada", "nobody", PASSWORD, "valid email", id="bad-email"),
         pytest.param("ada", "a@example.org", "x7-Qz", "too short", id="short-password"),
-        pytest.param("ada", "a@example.org", "password1", "too common", id="common-password"),
+        pytest.param("ada", "a@example.org", "x7-Qzr4bK", "at least 10", id="nine-characters"),
+        pytest.param("ada", "a@example.org", "4711081519", "entirely numeric", id="digits"),
+        pytest.param("ada.lovelace", "a@x.org", "lovelace.ada", "too similar", id="like-the-name"),
+        pytest.param("ada", "a@example.org", "password12", "too common", id="common-password"),
     ],
 )
 def test_createuser_refuses(name: str, email: str, password: str, words: str) -> None:

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from tests.factories import (
+    PASSWORD,
     JSONClient,
     make_account,
     make_fold_body,
@@ -101,6 +102,8 @@ def use_account(client: Recorder, raw_data: int) -> None:
     client.get(shares)
     client.delete(f"{shares}{share['id']}/")
     client.get("/runapp/account/")
+    passwords = {"old_password": PASSWORD, "new_password": "An0ther-of-8"}
+    client.post("/runapp/account/password/", passwords)
     token = client.post("/runapp/tokens/", {"name": "laptop"}).json()
     client.get("/runapp/tokens/")
     client.delete(f"/runapp/tokens/{token['id']}/")

@@ -36,22 +36,23 @@ class TextField(serializers.CharField):
 
 
 class NumberField(serializers.FloatField):
-    """JSON's numbers and nothing else: DRF would take `"0.2"` and true for one."""
+    """A number, or the text of one; DRF would take true for 1."""
 
     def to_internal_value(self, data: Any) -> float:
-        # type(), as isinstance() would take JSON's true for 1.
-        if type(data) not in (int, float):
+        if isinstance(data, bool):
             self.fail("invalid")
-        return float(data)
+        number: float = super().to_internal_value(data)
+        return number
 
 
 class FlagField(serializers.BooleanField):
-    """JSON's true and false and nothing else: DRF would take `"yes"` and 1 for true."""
+    """True and false, or the text of one; DRF would take `"off"`, 1 and more."""
 
     def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool):
+        flag = {"true": True, "false": False}.get(data.lower()) if isinstance(data, str) else data
+        if not isinstance(flag, bool):
             self.fail("invalid")
-        return data
+        return flag
 
 
 def make_id_field(**options: Any) -> serializers.IntegerField:

@@ -34,7 +34,6 @@ def close(part: Any) -> Any:
         return part
     closed = {name: close(value) for name, value in part.items()}
     if part.get("type") == "object" and "properties" in part:
-        # Of the bulk's answer the body is either of two things.
         closed.setdefault("additionalProperties", False)
     return closed
 

@@ -231,12 +231,12 @@ def make_rows() -> dict[str, Schema]:
         "AuditEvent": make_row(_EVENT, _name(AUDIT_COLUMNS), "What was done, by whom."),
         "LightFold": make_row(_FOLD, _name(LIGHT_COLUMNS), "What a poller needs of a fold."),
     }
-    listed = {f"Listed{name}": _pick(row) for name, row in whole.items()}
-    single = {name: whole[name] for name in ("RawData",)}
+    posted = make_row(_FOLD, [*fold, "task_id"], "A fold that was taken.")
     return {
-        **single,
-        **listed,
-        "PostedSubmissionFold": make_row(_FOLD, [*fold, "task_id"], "A fold that was taken."),
+        "RawData": whole["RawData"],
+        **{f"Listed{name}": _pick(row) for name, row in whole.items()},
+        "PostedSubmissionFold": posted,
+        "BulkSubmissionFold": {**_pick(posted), "required": ["task_id"]},
         "SubmissionFoldDetail": make_row(
             _FOLD, [*fold, *_POSITION], "A fold and its place in the queue."
         ),

@@ -71,8 +71,8 @@ _BULK_ANSWER: Schema = {
     "properties": {
         "status": {"type": "integer", "minimum": 201, "maximum": 599},
         "body": {
-            "type": "object",
-            "description": "The fold with a `task_id`, or the refusal.",
+            "description": "The fold, or the refusal.",
+            "anyOf": [refer("schemas", "BulkSubmissionFold"), refer("schemas", "InvalidInput")],
         },
     },
     "required": ["status", "body"],

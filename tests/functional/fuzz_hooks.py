@@ -90,12 +90,13 @@ def _is_good(case: schemathesis.Case) -> bool:
 
 @schemathesis.hook
 def filter_body(ctx: schemathesis.HookContext, body: Any) -> bool:
-    """Leave out what is taken for a whole number, though the document has but JSON's own."""
-    return not (isinstance(body, dict) and any(map(_is_text_of_number, body.values())))
+    """Leave out texts of numbers and flags: they are taken, though the document does not say so."""
+    return not (isinstance(body, dict) and any(map(_is_text_of_value, body.values())))
 
 
-def _is_text_of_number(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\s*-?\d+(\.0*)?\s*", value) is not None
+def _is_text_of_value(value: Any) -> bool:
+    words = r"\s*[-+]?[\d_.]+(e[-+]?\d+)?\s*|true|false"
+    return isinstance(value, str) and re.fullmatch(words, value, re.IGNORECASE) is not None
 
 
 @schemathesis.hook

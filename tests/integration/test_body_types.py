@@ -1,4 +1,4 @@
-"""Bodies hold JSON's own types, and any text in names comes back as it was sent."""
+"""What bodies take for what, and that any text in names comes back as it was sent."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.django_db
     [
         ("rawdata/split/", "raw_data_id", True),
         ("rawdata/split/", "raw_data_id", 1.5),
-        ("rawdata/split/", "held_out_test", "0.2"),
         ("rawdata/split/", "held_out_test", True),
         ("rawdata/split/", "force", "yes"),
         ("rawdata/split/", "force", 1),
+        ("rawdata/split/", "force", "off"),
+        ("rawdata/split/", "force", []),
         ("rawdata/", "name", 5),
         ("rawdata/", "target_column", True),
-        ("rawdata/", "fail_fast", "true"),
         ("submissionfold/", "force", 1),
     ],
 )
@@ -46,6 +46,18 @@ def test_value_of_another_type_is_refused(path: str, field: str, value: Any) -> 
 
     assert response.status_code == 400
     assert [(e["field"], e["code"]) for e in response.json()["errors"]] == [(field, "invalid")]
+
+
+def test_texts_of_numbers_and_flags_are_taken_for_them() -> None:
+    account = make_account()
+    raw_data = make_raw_data(account)
+    body = {"raw_data_id": str(raw_data.pk), "held_out_test": "0.2", "force": "False"}
+
+    response = make_client(account).post("/runapp/rawdata/split/", body)
+
+    assert response.status_code == 200
+    raw_data.refresh_from_db()
+    assert raw_data.split_request["held_out_test"] == 0.2
 
 
 def test_whole_number_is_a_fraction_of_the_right_type() -> None:

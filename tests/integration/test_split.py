@@ -94,7 +94,7 @@ def test_split_is_the_one_that_a_client_makes(given: dict[str, int]) -> None:
     assert (raw_data.state, raw_data.n_train, raw_data.n_test) == ("READY", len(train), len(test))
 
 
-@pytest.mark.parametrize("held_out_test", [1e-300, 0.5, 0.999999])
+@pytest.mark.parametrize("held_out_test", [1e-300, 0.5, "0.5", 0.999999])
 def test_split_accepts_fractions_strictly_between_0_and_1(held_out_test: Any) -> None:
     account = make_account()
     body = make_body(make_raw_data(account), held_out_test=held_out_test)
@@ -201,7 +201,7 @@ def test_custom_split_refuses_a_dataset_without_a_module() -> None:
     assert "specific.py" in response.json()["raw_data_id"][0]
 
 
-@pytest.mark.parametrize("force", [None, False])
+@pytest.mark.parametrize("force", [None, False, "false"])
 def test_split_of_a_dataset_with_folds_needs_force(force: Any) -> None:
     account = make_account()
     raw_data = make_ready_dataset(account)

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import F, QuerySet, Sum
-from django.db.models.functions import Now
+from django.db.models import BigIntegerField, Count, F, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce, Now
 
 from runapp.exceptions import NotFound, QuotaExceeded
 from runapp.models import DailyUse, RawData, Submission, SubmissionFold
@@ -280,10 +280,9 @@ def read_standing(
     use = Use()
     if wanted & {Measure.FOLDS_PER_DAY, Measure.SUBMISSIONS_PER_DAY}:
         use = _read_day(owner, allowance.day)
-    if Measure.WAITING_FOLDS in wanted:
-        use = replace(use, waiting_folds=_count_waiting(owner))
-    if Measure.STORED_BYTES in wanted:
-        use = replace(use, n_bytes=_sum_stored(owner))
+    if wanted & {Measure.WAITING_FOLDS, Measure.STORED_BYTES}:
+        waiting_folds, n_bytes = _read_totals(owner, wanted)
+        use = replace(use, waiting_folds=waiting_folds, n_bytes=n_bytes)
     return Standing(allowance, use)
 
 
@@ -294,22 +293,27 @@ def _read_day(owner: User, day: date) -> Use:
     return Use(folds=sum(count for _, count, _ in found), submissions=submissions)
 
 
-def _count_waiting(owner: User) -> int:
-    # The priorities are named, as the index of what waits begins with them.
-    priorities = SubmissionFold.Priority.values
-    rows = SubmissionFold.objects.filter(owner=owner, phase=Phase.WAITING, priority__in=priorities)
-    return rows.count()
-
-
-def _sum_stored(owner: User) -> int:
-    return (
-        _sum(RawData.objects.filter(owner=owner), "n_bytes")
-        + _sum(Submission.objects.filter(owner=owner), "n_bytes")
-        + _sum(
-            SubmissionFold.objects.filter(owner=owner, predictions_bytes__gt=0), "predictions_bytes"
+def _read_totals(owner: User, wanted: Collection[Measure]) -> tuple[int, int]:
+    """Count what waits and sum up what is stored, as far as wanted; in one query."""
+    totals: dict[str, Any] = {}
+    if Measure.WAITING_FOLDS in wanted:
+        # The priorities are named, as the index of what waits begins with them.
+        waiting = SubmissionFold.objects.filter(
+            phase=Phase.WAITING, priority__in=SubmissionFold.Priority.values
         )
-    )
+        totals["waiting_folds"] = _total(waiting, owner, Count("pk"))
+    if Measure.STORED_BYTES in wanted:
+        folds = SubmissionFold.objects.filter(predictions_bytes__gt=0)
+        totals["n_bytes"] = (
+            _total(RawData.objects.all(), owner, Sum("n_bytes"))
+            + _total(Submission.objects.all(), owner, Sum("n_bytes"))
+            + _total(folds, owner, Sum("predictions_bytes"))
+        )
+    found = User.objects.filter(pk=owner.pk).annotate(**totals).values(*totals).first() or {}
+    return int(found.get("waiting_folds", 0)), int(found.get("n_bytes", 0))
 
 
-def _sum(rows: QuerySet[Any], column: str) -> int:
-    return int(rows.aggregate(total=Sum(column))["total"] or 0)
+def _total(rows: QuerySet[Any], owner: User, aggregate: Count | Sum) -> Coalesce:
+    """Return a figure of an account's rows, as a part of a query."""
+    groups = rows.filter(owner=owner).order_by().values("owner").annotate(total=aggregate)
+    return Coalesce(Subquery(groups.values("total")), 0, output_field=BigIntegerField())

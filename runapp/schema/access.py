@@ -26,7 +26,18 @@ describe(
         summary="Let an account or a group use a dataset",
         description="Only the owner of the dataset may.",
         body=ShareInput,
-        answers={201: Answer("The share.", refer("schemas", "Share"))},
+        answers={
+            201: Answer(
+                "The share.",
+                refer("schemas", "Share"),
+                links={
+                    "withdraw": {
+                        "operationId": "deleteShare",
+                        "parameters": {"id": "$request.path.id", "share": "$response.body#/id"},
+                    }
+                },
+            )
+        },
         refusals={403: "", 404: ""},
     ),
 )

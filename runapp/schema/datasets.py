@@ -68,6 +68,7 @@ describe(
                         "requestBody": {"raw_data": "$response.body#/id"},
                     },
                     "newPredictions": _link_body("newPredictions"),
+                    "share": _link("postShare"),
                     "shares": _link("listShares"),
                 },
             )

@@ -35,6 +35,8 @@ _CODES = {
     "does_not_exist",
     "missing_file",
     "contradictory",
+    "control_character",
+    "wrong_password",
     "bad_name",
     "bad_cursor",
     "over_maximum",
@@ -71,6 +73,7 @@ _SOUND = {
         "workflow_elements": "classifier",
         "files": {"data.csv": _pack(_CSV)},
     },
+    "postShare": {"account": "neighbour", "group": None},
     "postSubmissionFold": {"files": {"classifier.py": _pack(_CODE)}, "force": None},
 }
 

@@ -52,6 +52,7 @@ def count_cases(output: str) -> int:
 
 
 def test_every_answer_is_as_the_document_says(embedded_service: Service, account: Account) -> None:
+    embedded_service.make_account("neighbour")  # datasets are shared with it (fuzz_hooks.py)
     sign_in = ("--auth", f"{account.username}:{account.password}")
 
     output = fuzz(embedded_service, *sign_in, "--max-examples", str(4 * FACTOR))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from axes.attempts import get_cool_off_threshold
@@ -45,9 +46,15 @@ _ABOUT_CLIENT = ("REMOTE_ADDR", "HTTP_X_FORWARDED_FOR", "PATH_INFO")
 
 
 def read_known_address(request: HttpRequest) -> str:
-    """Return the address whose failures are counted together."""
+    """Return the address whose failures are counted together; of IPv6 that of a whole network.
+
+    Whoever has one address of IPv6 has as a rule all those of its first 64 bits.
+    """
     # Never null: a database takes two rows with null for different ones.
-    return read_address(request) or _NOWHERE
+    address = ip_address(read_address(request) or _NOWHERE)
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or ip_network((address, 64), strict=False).network_address
+    return str(address)
 
 
 def read_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str:

@@ -18,7 +18,7 @@ from tests.functional.service import Service
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Each by a test of its own below.
-RUN = {"python", "sh", "json"}
+RUN = {"python", "sh", "json", "http"}
 SECONDS = 150
 
 
@@ -101,7 +101,15 @@ def reduce_to_shape(value: Any) -> Any:
     return type(value).__name__
 
 
-def test_answers_shown_have_the_shape_of_real_ones(reader: Account) -> None:
+def reduce_numbers(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
+
+
+def test_answers_shown_have_the_shape_of_real_ones(
+    reader: Account, embedded_service: Service
+) -> None:
+    limit = ("quota", reader.username, "--folds-per-day", "200", "--waiting-folds", "50")
+    embedded_service.manage(*limit)
     raw_data = reader.post_dataset(
         name="iris",
         target="species",
@@ -119,10 +127,13 @@ def test_answers_shown_have_the_shape_of_real_ones(reader: Account) -> None:
         "files": {"classifier.py": "eJwDAAAAAAE="},
     }
 
+    bulk = reader.send("POST", "submissionfold/bulk/?fields=databoard_sf_id,state", [fold, fold])
+    embedded_service.manage("quota", reader.username, "--submissions-per-day", "5")
+    token = {"name": "nightly run", "expires_in_days": 90}
     real = [
-        reader.send(
-            "POST", "submissionfold/bulk/?fields=databoard_sf_id,state", [fold, fold]
-        ).json(),
+        reader.send("POST", "tokens/", token).json(),
+        bulk.json(),
+        reader.send("GET", "account/").json(),
         reader.send(
             "POST",
             "rawdata/",
@@ -139,5 +150,9 @@ def test_answers_shown_have_the_shape_of_real_ones(reader: Account) -> None:
     assert [reduce_to_shape(answer) for answer in shown] == [
         reduce_to_shape(answer) for answer in real
     ]
-    assert [answer["status"] for answer in shown[0]] == [answer["status"] for answer in real[0]]
-    assert shown[1] == real[1]
+    assert [answer["status"] for answer in shown[1]] == [answer["status"] for answer in real[1]]
+    assert shown[3] == real[3]
+    (fields,) = [text for language, text in list_snippets() if language == "http"]
+    for line in fields.splitlines():
+        name, _, value = line.partition(": ")
+        assert reduce_numbers(value) == reduce_numbers(bulk.headers[name])

@@ -255,6 +255,18 @@ def test_post_ignores_fields_that_it_does_not_know() -> None:
     assert RawData.objects.get().owner.username == "ada"
 
 
+def test_post_refuses_a_field_given_twice() -> None:
+    client = make_client(make_account())
+    twice = '{"name": "first", "name": "last", "target_column": "b", '
+    rest = f'"workflow_elements": "classifier", "files": {{"a.csv": "{pack(b"b")}"}}}}'
+
+    response = client.generic("POST", PATH, twice + rest, content_type="application/json")
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["code"] == "duplicate_key"
+    assert not RawData.objects.exists()
+
+
 def test_list_is_a_plain_array_oldest_first() -> None:
     account = make_account()
     made = [make_raw_data(account, name=name) for name in ("b", "a", "c")]

@@ -22,7 +22,7 @@ from tests.factories import PASSWORD, JSONClient, make_account, make_basic
 pytestmark = pytest.mark.django_db
 
 PATH = "/runapp/rawdata/"
-HERE, ELSEWHERE = "192.0.2.1", "2001:db8::2"
+HERE, ELSEWHERE = "192.0.2.1", "2001:db8::"
 LIMIT = 3
 
 
@@ -119,6 +119,23 @@ def test_address_is_that_of_the_client_behind_a_proxy(settings: Any) -> None:
 
     assert ask(password=PASSWORD, HTTP_X_FORWARDED_FOR="192.0.2.7").status_code == 429
     assert ask(password=PASSWORD, HTTP_X_FORWARDED_FOR="192.0.2.8").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "status"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", 429),
+        ("2001:db8::1", "2001:db8:0:1::1", 200),
+        ("::ffff:192.0.2.1", "192.0.2.1", 429),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", 200),
+    ],
+)
+def test_addresses_of_one_network_of_ipv6_count_as_one(one: str, other: str, status: int) -> None:
+    make_account()
+
+    fail(address=one)
+
+    assert ask(password=PASSWORD, address=other).status_code == status
 
 
 def test_unknown_address_counts_as_one() -> None:

@@ -89,6 +89,17 @@ def _is_good(case: schemathesis.Case) -> bool:
 
 
 @schemathesis.hook
+def filter_query(ctx: schemathesis.HookContext, query: Any) -> bool:
+    """Leave out empty filters: they are none, which `allowEmptyValue` tells to others only."""
+    values = (query or {}).values()
+    return not any(word in ("", None) for value in values for word in _list_words(value))
+
+
+def _list_words(value: Any) -> list[Any]:
+    return value or [""] if isinstance(value, list) else [value]
+
+
+@schemathesis.hook
 def filter_body(ctx: schemathesis.HookContext, body: Any) -> bool:
     """Leave out texts of numbers and flags: they are taken, though the document does not say so."""
     return not (isinstance(body, dict) and any(map(_is_text_of_value, body.values())))

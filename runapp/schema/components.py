@@ -191,14 +191,24 @@ REFUSALS: dict[int, tuple[str, Schema]] = {
 }
 
 
+# An empty filter is none.
+_FILTER = {"allowEmptyValue": True}
+
+
 def _query(name: str, description: str, schema: Schema, **optional: Any) -> Schema:
     told = {"name": name, "in": "query", "description": description, "schema": schema}
     return {**told, **optional}
 
 
-def _words(name: str, description: str, words: Schema) -> Schema:
+def make_words(name: str, words: list[str], description: str, **optional: Any) -> Schema:
     """Return a parameter that takes several words with commas between."""
-    return _query(name, description, list_of(words), style="form", explode=False)
+    some = list_of({"type": "string", "enum": words})
+    return _query(name, description, some, style="form", explode=False, **optional)
+
+
+def make_filter(name: str, words: list[str]) -> Schema:
+    """Return a parameter that keeps the rows whose column has one of some words."""
+    return make_words(name, words, f"Those whose {name} is one of these.", **_FILTER)
 
 
 PARAMETERS: dict[str, Schema] = {
@@ -217,17 +227,15 @@ PARAMETERS: dict[str, Schema] = {
     "owner": _query(
         "owner", "The account whose rows are meant, for who may see those of several.", TEXT
     ),
-    "actor": _query("actor", "By this account, as it was named then.", TEXT),
-    "target": _query("target", "About what has this id.", TEXT),
-    "address": _query("address", "From this address.", TEXT),
-    "since": _query("since", "From this moment on.", MOMENT),
-    "until": _query("until", "Before this moment.", MOMENT),
+    "actor": _query("actor", "By this account, as it was named then.", TEXT, **_FILTER),
+    "target": _query("target", "About what has this id.", TEXT, **_FILTER),
+    "address": _query("address", "From this address.", TEXT, **_FILTER),
+    "since": _query("since", "From this moment on.", MOMENT, **_FILTER),
+    "until": _query("until", "Before this moment.", MOMENT, **_FILTER),
     "newest_first": _query("newest_first", "Turn the list round.", FLAG),
-    "raw_data": _query("raw_data", "Those of one dataset.", ID),
-    "databoard_s": _query("databoard_s", "Those of one submission.", ID),
-    "priority": _words(
-        "priority", "Those of one of these priorities.", {"type": "string", "enum": ["H", "L"]}
-    ),
+    "raw_data": _query("raw_data", "Those of one dataset.", ID, **_FILTER),
+    "databoard_s": _query("databoard_s", "Those of one submission.", ID, **_FILTER),
+    "priority": make_filter("priority", ["H", "L"]),
     "If-None-Match": {
         "name": "If-None-Match",
         "in": "header",
@@ -242,11 +250,6 @@ PARAMETERS: dict[str, Schema] = {
         "example": "wait=1",
     },
 }
-
-
-def make_words(name: str, words: list[str], description: str) -> Schema:
-    """Return a parameter of a list's own: some of its words."""
-    return _words(name, description, {"type": "string", "enum": words})
 
 
 def add_components(result: Schema, **_: Any) -> Schema:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runapp.filters import WordsFilter
-from runapp.schema.components import PARAMETERS, SCHEMAS, make_words
+from runapp.schema.components import PARAMETERS, SCHEMAS, make_filter, make_words
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer
 from runapp.views.lists import ListView
@@ -72,4 +72,4 @@ def _tell_filter(name: str, kind: Any) -> Schema:
         return refer("parameters", name)
     assert isinstance(kind, WordsFilter), name
     words = [word for word, _ in kind.extra["choices"]]
-    return make_words(name, words, f"Those whose {name} is one of these.")
+    return make_filter(name, words)

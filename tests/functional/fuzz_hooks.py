@@ -22,6 +22,7 @@ _CODE = b"class Classifier:\n    pass\n"
 # Refusals that depend on what is there, on the server's settings, or on several fields: some have a
 # code of their own, some fields are `invalid` for such reasons only once their schema is kept.
 _FIELDS = {
+    "databoard_s_id",
     "raw_data_id",
     "raw_data",
     "files",
@@ -89,6 +90,17 @@ def map_case(ctx: schemathesis.HookContext, case: schemathesis.Case) -> schemath
 
 def _is_good(case: schemathesis.Case) -> bool:
     return case.meta is not None and case.meta.generation.mode.is_positive
+
+
+@schemathesis.hook
+def filter_query(ctx: schemathesis.HookContext, query: Any) -> bool:
+    """Leave out empty filters: they are none, which `allowEmptyValue` tells to others only."""
+    values = (query or {}).values()
+    return not any(word in ("", None, [], {}) for value in values for word in _list_words(value))
+
+
+def _list_words(value: Any) -> list[Any]:
+    return value or [""] if isinstance(value, list) else [value]
 
 
 @schemathesis.hook

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "runapp.middleware.answer_probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -158,6 +159,8 @@ SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least
 STORAGE_ROOT, STORAGE_REMOTE = read_storage(home=DATARUN_HOME)
 CACHE_BYTES = read_whole_number("DATARUN_CACHE_MB", 10_240, least=1) * 2**20
 SCRATCH_ROOT = DATARUN_HOME / "scratch"
+# With less on a disk that it writes to, this machine is not ready for work (/health/ready).
+LEAST_FREE_BYTES = read_whole_number("DATARUN_LEAST_FREE_MB", 1024) * 2**20
 INLINE_PREDICTIONS_BYTES = 64 * 1024
 
 # Scheduling. A claim is held under a lease that its worker renews; an expired one goes back.
@@ -246,6 +249,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["outages"]},
+        # Each failed probe would show a stack trace; what has changed is told once, in a line.
+        "health_check": {"level": "CRITICAL"},
         # A line for every hint says nothing: a fold's own line tells its outcome.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

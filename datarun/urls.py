@@ -3,9 +3,13 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from runapp.views.health import answer_live, answer_ready
+
 urlpatterns = [
     path("runapp/", include("runapp.urls")),
     path("admin/", admin.site.urls),
+    path("health/live", answer_live),
+    path("health/ready", answer_ready),
 ]
 
 handler400 = "runapp.views.plain.answer_bad_request"

@@ -9,8 +9,10 @@ import psutil
 
 from datarun.environment import (
     env,
+    list_secrets,
     read_database,
     read_home,
+    read_log_form,
     read_promises,
     read_secret_key,
     read_storage,
@@ -18,6 +20,7 @@ from datarun.environment import (
     read_web_waiters,
     read_whole_number,
 )
+from datarun.logs import make_logging
 from runapp.runner.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -44,6 +47,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "runapp.middleware.trace_request",
     "runapp.middleware.answer_probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -234,19 +238,8 @@ else:
     else:
         CELERY_BROKER_TRANSPORT_OPTIONS |= {"write_timeout": 1}
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "{asctime}.{msecs:03.0f}Z {levelname} {name}: {message}",
-            "datefmt": "%Y-%m-%dT%H:%M:%S",
-            "style": "{",
-        },
-    },
+LOGGING = make_logging(form=read_log_form(), secrets=[SECRET_KEY, *list_secrets()]) | {
     "filters": {"outages": {"()": "runapp.outages.OutageFilter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["outages"]},
         # Each failed probe would show a stack trace; what has changed is told once, in a line.

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from datarun.environment import read_web_threads, read_web_waiters
+from gunicorn.glogging import Logger
+
+from datarun.environment import (
+    list_secrets,
+    read_log_form,
+    read_web_threads,
+    read_web_waiters,
+)
+from datarun.logs import make_formatter
 
 worker_class = "gthread"
 # Those that wait for something new sleep, and keep nobody else waiting for a thread.
@@ -18,6 +26,16 @@ timeout = 120
 keepalive = 75
 # The socket would lie in the user's own home folder.
 control_socket_disable = True
+
+
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name
+    """Gunicorn's own lines, in the form of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        formatter = make_formatter(form=read_log_form(), secrets=list_secrets())
+        for handler in self.error_log.handlers:
+            handler.setFormatter(formatter)
 
 
 def post_worker_init(worker: Any) -> None:

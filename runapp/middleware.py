@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
+from http import HTTPMethod, HTTPStatus
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import resolve
+
+from runapp.tracing import HEADER, accept_request_id, following
+
+logger = logging.getLogger(__name__)
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
 
 # Asked by machines of machines: by address and not by name, without TLS, often, and without an
 # account. No answer repeats what the request said of its host.
 PROBES = frozenset({"/health/live", "/health/ready"})
+_MOST_LETTERS = 200
+
+
+# Pollers ask every second; what they read, and that it has not changed, tells nothing.
+_READING = frozenset({HTTPMethod.GET, HTTPMethod.HEAD, HTTPMethod.OPTIONS})
+
+
+def trace_request(get_response: Answer) -> Answer:
+    """Give each request an id, in every line logged for it and in its answer; log what it did."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        request_id = accept_request_id(request.headers.get(HEADER))
+        began_at = time.monotonic()
+        with following(request=request_id):
+            response = get_response(request)
+            if request.method not in _READING or response.status_code >= HTTPStatus.BAD_REQUEST:
+                _tell(request, response, seconds=time.monotonic() - began_at)
+        response[HEADER] = request_id
+        return response
+
+    return answer
+
+
+def _tell(request: HttpRequest, response: HttpResponseBase, *, seconds: float) -> None:
+    if request.path_info in PROBES:
+        return  # views/health.py tells what has changed
+    # As it came but for what would begin another line; without the query, which may hold names.
+    path = request.path_info.encode("unicode_escape").decode()[:_MOST_LETTERS]
+    method = (request.method or "")[:_MOST_LETTERS]
+    logger.info(
+        *("%s %s: %s in %.3f s", method, path, response.status_code, seconds),
+        extra={
+            "action": "request",
+            "method": method,
+            "path": path,
+            "status": response.status_code,
+            "seconds": round(seconds, 3),
+        },
+    )
 
 
 def answer_probes(get_response: Answer) -> Answer:

@@ -270,6 +270,13 @@ class SubmissionFold(models.Model):
     split_digest = models.CharField(max_length=64, default="")
     code_digest = models.CharField(max_length=64, default="")
     new = models.BooleanField(default=True)
+    request_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of the request that posted it, in the logs of web server and workers.",
+    )
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
 

@@ -59,6 +59,7 @@ class InstantSupervisor:
         self.is_before_fit = is_before_fit
         self.at_stage = at_stage
         self.jobs: list[FoldJob] = []
+        self.keeper_pid = 4711
 
     def run_split(
         self,

@@ -75,6 +75,11 @@ class Supervisor:
             self._host = survey_host()
         return self._host
 
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process of the keeper that serves, None while there is none that is ready."""
+        return None if self._keeper is None else self._keeper.pid or None
+
     def describe(self) -> Confinement:
         """Say what seals the runs and what measures them."""
         return self.host.describe()

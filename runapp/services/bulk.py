@@ -30,6 +30,7 @@ from runapp.services.submissions import (
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
+from runapp.tracing import get_request_id
 
 # Written together at most, so that nobody waits long for the locks.
 BATCH_FOLDS = 500
@@ -281,4 +282,5 @@ def _make_fold(owner: User, item: Item, submission: Submission) -> SubmissionFol
         test_is=pack_indices(item.posted.test_is),
         priority=item.posted.priority,
         queued_at=Now(),
+        request_id=get_request_id(),
     )

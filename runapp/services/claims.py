@@ -78,6 +78,12 @@ def _load(head: Head) -> SubmissionFold | None:
     return rows.filter(pk=head.fold_id, attempt=head.attempt + 1, phase=Phase.RUNNING).first()
 
 
+def count_waited(fold: SubmissionFold) -> float:
+    """Return how many seconds a claimed fold has waited since it was posted, or posted again."""
+    assert fold.started_at is not None  # the claim has set it
+    return (fold.started_at - fold.queued_at).total_seconds()
+
+
 def _take(head: Head, worker: str) -> bool:
     # The condition of `move` counts: what was cancelled since the look is not brought back.
     taken = move(
@@ -189,7 +195,10 @@ def return_fold(
             end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
     if moved:
-        logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
+        logger.info(
+            *("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason),
+            extra={"action": "fold_returned", "outcome": outcome},
+        )
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before.
         refuse_write(fold=fold, usage=usage)

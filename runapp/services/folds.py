@@ -34,6 +34,7 @@ from runapp.services.submissions import (
     save_submission,
     store_code,
 )
+from runapp.tracing import get_request_id
 from runapp.transitions import Phase, State
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
@@ -239,6 +240,7 @@ def _save_fold(
         "test_is": pack_indices(posted.test_is),
         "priority": posted.priority,
         "queued_at": Now(),
+        "request_id": get_request_id(),
     }
     try:
         with transaction.atomic():

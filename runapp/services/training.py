@@ -250,7 +250,16 @@ def _record(
     elif result.outcome is Outcome.STOPPED:
         _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
-        logger.error("fold %s: %s: %s %s", fold.pk, result.outcome, result.sentence, result.output)
+        logger.error(
+            *(
+                "fold %s attempt %s: %s: %s",
+                fold.pk,
+                fold.attempt,
+                result.outcome,
+                describe(result),
+            ),
+            extra={"action": "fold_hindered", "outcome": result.outcome.value},
+        )
         return_fold(
             fold,
             reason=f"Our fault: {result.sentence}.",
@@ -330,7 +339,10 @@ def _tell(
     # A commit may have succeeded although its answer was lost: then this is the second try.
     counts = moved or has_ended(fold=fold, outcome=outcome)
     if counts:
-        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome)
+        logger.info(
+            *("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome),
+            extra={"action": "fold_ended", "outcome": outcome},
+        )
     else:
         _record_loss(fold, raw_data, result)
     return counts
@@ -359,6 +371,17 @@ def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> 
 def name_our_fault(outcome: Outcome) -> str:
     """Return the error code with which a fault of ours ends what was tried too often."""
     return "worker_lost" if outcome is Outcome.LOST else "internal_error"
+
+
+def describe(result: RunResult) -> str:
+    """Return what an operator's log tells of a fault of ours.
+
+    What participant code has printed is not for logs: of a run that was lost in the middle nothing
+    is told but how much it was. Before it begins, all output is of our own part of the child.
+    """
+    if result.outcome is Outcome.LOST:
+        return f"{result.sentence} ({len(result.output)} letters of output)"
+    return f"{result.sentence} {result.output}"
 
 
 def write_log(result: RunResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -70,6 +71,23 @@ def list_secrets() -> list[str]:
             password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
             given += [password, unquote(password)]
     return sorted(set(given) - {""})
+
+
+def read_networks() -> list[IPv4Network | IPv6Network]:
+    """Return the networks from which metrics may be read; an empty variable is none at all.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When one of them is not a network.
+    """
+    text = os.environ.get("DATARUN_METRICS_NETWORKS", "127.0.0.0/8,::1/128")
+    try:
+        return [ip_network(word.strip()) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            "DATARUN_METRICS_NETWORKS must be networks like 10.1.0.0/16, with commas between them."
+        ) from error
 
 
 def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:

@@ -13,6 +13,7 @@ from datarun.environment import (
     read_database,
     read_home,
     read_log_form,
+    read_networks,
     read_promises,
     read_secret_key,
     read_storage,
@@ -49,6 +50,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "runapp.middleware.trace_request",
     "runapp.middleware.answer_probes",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -57,6 +59,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "runapp.middleware.MeasureRequests",
 ]
 
 ROOT_URLCONF = "datarun.urls"
@@ -166,6 +169,12 @@ SCRATCH_ROOT = DATARUN_HOME / "scratch"
 # With less on a disk that it writes to, this machine is not ready for work (/health/ready).
 LEAST_FREE_BYTES = read_whole_number("DATARUN_LEAST_FREE_MB", 1024) * 2**20
 INLINE_PREDICTIONS_BYTES = 64 * 1024
+
+# Who may read /metrics: who has the token, and who asks from one of the networks.
+METRICS_TOKEN = os.environ.get("DATARUN_METRICS_TOKEN", "").strip()
+METRICS_NETWORKS = read_networks()
+# Less fine than django-prometheus has it: there is one series for each bucket, view and method.
+PROMETHEUS_LATENCY_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, float("inf"))
 
 # Scheduling. A claim is held under a lease that its worker renews; an expired one goes back.
 LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)

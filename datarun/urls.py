@@ -4,12 +4,14 @@ from django.contrib import admin
 from django.urls import include, path
 
 from runapp.views.health import answer_live, answer_ready
+from runapp.views.metrics import answer_metrics
 
 urlpatterns = [
     path("runapp/", include("runapp.urls")),
     path("admin/", admin.site.urls),
     path("health/live", answer_live),
     path("health/ready", answer_ready),
+    path("metrics", answer_metrics),
 ]
 
 handler400 = "runapp.views.plain.answer_bad_request"

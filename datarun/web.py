@@ -5,6 +5,9 @@ What an operator decides, the address and the number of processes, is left to th
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -44,3 +47,18 @@ def post_worker_init(worker: Any) -> None:
     from runapp import waiting
 
     waiting.is_ending = lambda: not worker.alive
+
+
+def on_starting(server: Any) -> None:
+    """Let the processes of this web server measure requests together, in files of a folder.
+
+    The client of Prometheus looks for the folder's name when it is imported: before the first
+    process is forked, and not sooner, as this module is read by others as well.
+    """
+    server.metrics_folder = tempfile.mkdtemp(prefix="datarun-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
+
+
+def on_exit(server: Any) -> None:
+    """Remove that folder; `serve` clears away what was left by one that was killed."""
+    shutil.rmtree(server.metrics_folder, ignore_errors=True)

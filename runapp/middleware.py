@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Callable
 from http import HTTPMethod, HTTPStatus
+from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import resolve
+from django_prometheus.middleware import PrometheusAfterMiddleware
 
 from runapp.tracing import HEADER, accept_request_id, following
 
@@ -18,8 +20,8 @@ logger = logging.getLogger(__name__)
 Answer = Callable[[HttpRequest], HttpResponseBase]
 
 # Asked by machines of machines: by address and not by name, without TLS, often, and without an
-# account. No answer repeats what the request said of its host.
-PROBES = frozenset({"/health/live", "/health/ready"})
+# account of ours. No answer repeats what the request said of its host.
+PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
 _MOST_LETTERS = 200
 
 
@@ -71,3 +73,19 @@ def answer_probes(get_response: Answer) -> Answer:
         return get_response(request)
 
     return answer
+
+
+class MeasureRequests(PrometheusAfterMiddleware):  # type: ignore[misc]
+    """Measures requests by view, and by the methods that there are."""
+
+    def label_metric(
+        self,
+        metric: Any,
+        request: HttpRequest,
+        response: HttpResponseBase | None = None,
+        **labels: str,
+    ) -> Any:
+        # Under whatever word a client sends a series would be kept for ever.
+        if "method" in labels:
+            labels["method"] = self._method(request)
+        return super().label_metric(metric, request, response, **labels)

@@ -60,6 +60,7 @@ class InstantSupervisor:
         self.at_stage = at_stage
         self.jobs: list[FoldJob] = []
         self.keeper_pid = 4711
+        self.n_keepers = {"first": 1, "lost": 0, "worn": 0}
 
     def run_split(
         self,

@@ -10,6 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from runapp.models import FoldAttempt, SubmissionFold
+from runapp.services.tallies import WRITES_REFUSED, count
 from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
@@ -83,3 +84,4 @@ def refuse_write(*, fold: SubmissionFold, usage: dict[str, Any] | None = None) -
     changes = {} if usage is None else {"usage": usage}
     rows = FoldAttempt.objects.filter(fold_id=fold.pk, number=fold.attempt)
     rows.update(refused=F("refused") + 1, **changes)
+    count(WRITES_REFUSED)

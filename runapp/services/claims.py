@@ -30,6 +30,7 @@ from runapp.services.attempts import (
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.shares import charge, settle
+from runapp.services.tallies import LEASES_EXPIRED, count
 from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
@@ -194,6 +195,8 @@ def return_fold(
         if moved:
             end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
+            if is_lost:
+                count(LEASES_EXPIRED, kind="fold")
     if moved:
         logger.info(
             *("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason),
@@ -219,11 +222,16 @@ def return_split(
     if is_lost:
         held = held.filter(split_lease_expires_at__lt=Now())
     failures = raw_data.split_failures + int(is_failure)
-    if failures < settings.MAX_ATTEMPTS:
-        held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
-        return
-    log_messages = f"{reason} Tried {failures} times."
-    _end_split(held, raw_data, error_code=error_code, log_messages=log_messages)
+    with publishing():
+        if failures < settings.MAX_ATTEMPTS:
+            has_gone = bool(
+                held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
+            )
+        else:
+            log_messages = f"{reason} Tried {failures} times."
+            has_gone = _end_split(held, raw_data, error_code=error_code, log_messages=log_messages)
+        if has_gone and is_lost:
+            count(LEASES_EXPIRED, kind="split")
 
 
 def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str) -> None:
@@ -233,7 +241,7 @@ def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str)
 
 def _end_split(
     held: models.QuerySet[RawData], raw_data: RawData, *, error_code: str, log_messages: str
-) -> None:
+) -> bool:
     with publishing():
         ended = touch(
             held,
@@ -245,6 +253,7 @@ def _end_split(
         )
         if ended:
             fail_waiting(SubmissionFold.objects.filter(submission__raw_data=raw_data))
+    return bool(ended)
 
 
 def reap_expired() -> int:

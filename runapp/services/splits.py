@@ -32,7 +32,7 @@ from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.patience import insist
 from runapp.services.pulse import Interrupted, make_pulse
-from runapp.services.training import describe, name_our_fault, write_log
+from runapp.services.telling import describe, name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
 logger = logging.getLogger(__name__)

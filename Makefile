@@ -49,6 +49,7 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 	$(RUN) -m bench.polling
 	$(RUN) -m bench.intake
 	$(RUN) -m bench.waiting
+	$(RUN) -m bench.metrics
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead

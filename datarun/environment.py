@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from datarun.logs import Form
 from runapp.runner.promises import Promise
 from runapp.storage.location import BadLocation, S3Location, parse_location
 
@@ -57,6 +59,51 @@ def read_web_waiters() -> int:
 def read_body_seconds() -> int:
     """Return how long a request's body may take, beside what its size is given."""
     return read_whole_number("DATARUN_BODY_SECONDS", 60, least=1)
+
+
+def read_log_form() -> Form:
+    """Return how log lines look: for machines where a database server speaks of production.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the variable names neither form.
+    """
+    text = os.environ.get("DATARUN_LOG_FORMAT", "").strip()
+    if text and text not in set(Form):
+        raise ImproperlyConfigured(f"DATARUN_LOG_FORMAT must be one of: {', '.join(Form)}.")
+    has_server = (
+        os.environ.get("DATABASE_URL", "").strip().startswith(("postgres", "psql", "pgsql"))
+    )
+    return Form(text) if text else (Form.JSON if has_server else Form.TEXT)
+
+
+def list_secrets() -> list[str]:
+    """Return what the environment holds that no log may show."""
+    names = ("DATARUN_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "DATARUN_METRICS_TOKEN")
+    given = [os.environ.get(name, "").strip() for name in names]
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+        for url in os.environ.get(name, "").split(";"):
+            password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+            given += [password, unquote(password)]
+    return sorted(set(given) - {""})
+
+
+def read_networks() -> list[IPv4Network | IPv6Network]:
+    """Return the networks from which metrics may be read; an empty variable is none at all.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When one of them is not a network.
+    """
+    text = os.environ.get("DATARUN_METRICS_NETWORKS", "127.0.0.0/8,::1/128")
+    try:
+        return [ip_network(word.strip()) for word in text.split(",") if word.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            "DATARUN_METRICS_NETWORKS must be networks like 10.1.0.0/16, with commas between them."
+        ) from error
 
 
 def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:

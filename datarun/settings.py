@@ -10,9 +10,12 @@ import psutil
 
 from datarun.environment import (
     env,
+    list_secrets,
     read_cache,
     read_database,
     read_home,
+    read_log_form,
+    read_networks,
     read_promises,
     read_quota,
     read_secret_key,
@@ -21,6 +24,7 @@ from datarun.environment import (
     read_web_waiters,
     read_whole_number,
 )
+from datarun.logs import make_logging
 from datarun.openapi import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
 from runapp.runner.promises import DEFAULT_REQUIRED
 
@@ -63,6 +67,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "runapp.middleware.trace_request",
+    "runapp.middleware.answer_probes",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -73,6 +80,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "runapp.middleware.MeasureRequests",
 ]
 
 # Scripts of other origins, which bring a token or a password of their own, and never a cookie.
@@ -89,6 +97,7 @@ CORS_EXPOSE_HEADERS = [
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "X-Request-ID",
 ]
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
@@ -241,7 +250,15 @@ SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least
 STORAGE_ROOT, STORAGE_REMOTE = read_storage(home=DATARUN_HOME)
 CACHE_BYTES = read_whole_number("DATARUN_CACHE_MB", 10_240, least=1) * 2**20
 SCRATCH_ROOT = DATARUN_HOME / "scratch"
+# With less on a disk that it writes to, this machine is not ready for work (/health/ready).
+LEAST_FREE_BYTES = read_whole_number("DATARUN_LEAST_FREE_MB", 1024) * 2**20
 INLINE_PREDICTIONS_BYTES = 64 * 1024
+
+# Who may read /metrics: who has the token, and who asks from one of the networks.
+METRICS_TOKEN = os.environ.get("DATARUN_METRICS_TOKEN", "").strip()
+METRICS_NETWORKS = read_networks()
+# Less fine than django-prometheus has it: there is one series for each bucket, view and method.
+PROMETHEUS_LATENCY_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, float("inf"))
 
 # Scheduling. A claim is held under a lease that its worker renews; an expired one goes back.
 LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)
@@ -314,21 +331,12 @@ else:
     else:
         CELERY_BROKER_TRANSPORT_OPTIONS |= {"write_timeout": 1}
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "{asctime}.{msecs:03.0f}Z {levelname} {name}: {message}",
-            "datefmt": "%Y-%m-%dT%H:%M:%S",
-            "style": "{",
-        },
-    },
+LOGGING = make_logging(form=read_log_form(), secrets=[SECRET_KEY, *list_secrets()]) | {
     "filters": {"outages": {"()": "runapp.outages.OutageFilter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["outages"]},
+        # Each failed probe would show a stack trace; what has changed is told once, in a line.
+        "health_check": {"level": "CRITICAL"},
         # A line for every hint says nothing: a fold's own line tells its outcome.
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},

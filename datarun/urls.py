@@ -4,6 +4,8 @@ from django.contrib import admin
 from django.urls import include, path
 
 from runapp.schema import views as schema
+from runapp.views.health import answer_live, answer_ready
+from runapp.views.metrics import answer_metrics
 
 urlpatterns = [
     path("runapp/", include("runapp.urls")),
@@ -11,6 +13,9 @@ urlpatterns = [
     path("docs/", schema.SwaggerPage.as_view()),
     path("docs/redoc/", schema.RedocPage.as_view()),
     path("admin/", admin.site.urls),
+    path("health/live", answer_live),
+    path("health/ready", answer_ready),
+    path("metrics", answer_metrics),
 ]
 
 handler400 = "runapp.views.plain.answer_bad_request"

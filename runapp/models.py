@@ -284,6 +284,13 @@ class SubmissionFold(models.Model):
     counted_on = models.DateField(
         null=True, help_text="The day whose use it counts in; empty once that was refunded."
     )
+    request_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Of the request that posted it, in the logs of web server and workers.",
+    )
     # The clock's value at the last change that clients see; null only within a transaction.
     change_seq = models.BigIntegerField(null=True)
 
@@ -314,6 +321,12 @@ class SubmissionFold(models.Model):
                 # are not read for it.
                 fields=["owner", "id", "databoard_sf_id", "submission", "state", "new"],
                 name="fold_pages",
+            ),
+            models.Index(
+                # How many wait of each dataset, and since when: for metrics, in this index alone.
+                fields=["raw_data", "priority", "queued_at"],
+                name="fold_waits",
+                condition=Q(phase="waiting"),
             ),
             models.Index(fields=["owner", "change_seq", "id"], name="fold_changes"),
             models.Index(fields=["change_seq", "id"], name="fold_all_changes"),
@@ -484,3 +497,24 @@ class AccessToken(AbstractAuthToken):  # type: ignore[misc]  # knox has no types
 
     def __str__(self) -> str:
         return str(self.name)
+
+
+class Tally(models.Model):
+    """What has been counted so far: one sample of a metric, in one of some shards.
+
+    A sum over the shards only grows, whatever becomes of the rows that were counted.
+    """
+
+    name = models.CharField(max_length=64)
+    labels = models.CharField(max_length=200, help_text="JSON, its names sorted.")
+    shard = models.PositiveSmallIntegerField(help_text="So that few writers meet in one row.")
+    value = models.FloatField()
+
+    class Meta:
+        verbose_name_plural = "tallies"
+        constraints = [
+            models.UniqueConstraint(fields=["name", "labels", "shard"], name="tally_of_sample"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.labels}: {self.value:g}"

@@ -39,7 +39,9 @@ from runapp.services.fitness import (
 from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
+from runapp.services.tallies import KEEPER_STARTS, count
 from runapp.services.work import Detours, Step, run_next
+from runapp.tracing import following
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ _database = Absence()
 # Of a slot: a storage that is away, or a runner that cannot begin.
 _hindrance = Absence()
 _detours = Detours()
+_counted_keepers: dict[str, int] = {}
 _ticker: threading.Thread | None = None
 _stopping = threading.Event()
 
@@ -134,18 +137,37 @@ def run_until_idle() -> None:
     process rings again once it knows. So it does once a database is back that a slot has missed.
     """
     try:
-        while _may_work():
-            step = _run_next()
-            if step is Step.IDLE and not _detours.end():
-                return
-            if step is Step.WORKED:
-                _hindrance.end()
-            elif step is Step.HINDERED:
-                logger.warning("the slot pauses for %.1f s", _hindrance.lengthen())
+        with following(task=_get_task_id()):
+            _run_on()
     except Error as error:
         # The main process rings again once the database answers; what was held comes back.
         logger.warning("the slot pauses, as the database is away: %s", error)
         forget_broken_connections()
+
+
+def _run_on() -> None:
+    while _may_work():
+        step = _run_next()
+        _count_keepers()
+        if step is Step.IDLE and not _detours.end():
+            return
+        if step is Step.WORKED:
+            _hindrance.end()
+        elif step is Step.HINDERED:
+            logger.warning("the slot pauses for %.1f s", _hindrance.lengthen())
+
+
+def _count_keepers() -> None:
+    """Count the keepers that were started since the last time."""
+    for reason, started in _get_supervisor().n_keepers.items():
+        if started > _counted_keepers.get(reason, 0):
+            count(KEEPER_STARTS, started - _counted_keepers.get(reason, 0), reason=reason)
+            _counted_keepers[reason] = started
+
+
+def _get_task_id() -> str:
+    task = current_app.current_worker_task
+    return "" if task is None else str(task.request.id)
 
 
 def _may_work() -> bool:

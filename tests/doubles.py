@@ -59,6 +59,8 @@ class InstantSupervisor:
         self.is_before_fit = is_before_fit
         self.at_stage = at_stage
         self.jobs: list[FoldJob] = []
+        self.keeper_pid = 4711
+        self.n_keepers = {"first": 1, "lost": 0, "worn": 0}
 
     def run_split(
         self,

@@ -67,6 +67,8 @@ class Supervisor:
         self._uid: Uid | None = None
         self._keeper: KeeperProcess | None = None
         self._successor: KeeperProcess | None = None
+        # How many keepers it has started, by the reason.
+        self.n_keepers = {"first": 0, "lost": 0, "worn": 0}
 
     @property
     def host(self) -> Host:
@@ -74,6 +76,11 @@ class Supervisor:
         if self._host is None:
             self._host = survey_host()
         return self._host
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The process of the keeper that serves, None while there is none that is ready."""
+        return None if self._keeper is None else self._keeper.pid or None
 
     def describe(self) -> Confinement:
         """Say what seals the runs and what measures them."""
@@ -92,6 +99,7 @@ class Supervisor:
         if self._keeper is None:
             sweep_scratch(self._scratch_root)
             self._keeper = self._start_keeper()
+            self.n_keepers["lost" if self.n_keepers["first"] else "first"] += 1
 
     def _start_keeper(self) -> KeeperProcess:
         seal = self.host.seal
@@ -262,6 +270,7 @@ class Supervisor:
             elif self._successor is None and self._keeper.is_worn():
                 # It imports while this one goes on serving.
                 self._successor = self._start_keeper()
+                self.n_keepers["worn"] += 1
             self._keeper.prepare()  # where the run has not even begun
         except KeeperFailed:
             # None to be had now: the old one is good enough for as many runs again.

@@ -10,6 +10,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from runapp.models import FoldAttempt, SubmissionFold
+from runapp.services.tallies import WRITES_REFUSED, count
 from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ def begin_attempt(*, fold: SubmissionFold) -> None:
         # Locked: whoever takes the fold does so before, or ends the attempt after.
         if held_fold(fold).select_for_update().exists():
             _make_row(fold)
+            logger.info(
+                *("fold %s attempt %s: its code begins", fold.pk, fold.attempt),
+                extra={"action": "attempt_begun"},
+            )
         else:
             logger.info("fold %s attempt %s: lost before it began", fold.pk, fold.attempt)
 
@@ -72,7 +77,11 @@ def end_attempt(*, fold: SubmissionFold, outcome: str, usage: dict[str, Any] | N
 
 def refuse_write(*, fold: SubmissionFold, usage: dict[str, Any] | None = None) -> None:
     """Count a write that came when the fold was no longer this attempt's, and what it had used."""
-    logger.warning("fold %s attempt %s: a late write was refused", fold.pk, fold.attempt)
+    logger.warning(
+        *("fold %s attempt %s: a late write was refused", fold.pk, fold.attempt),
+        extra={"action": "write_refused"},
+    )
     changes = {} if usage is None else {"usage": usage}
     rows = FoldAttempt.objects.filter(fold_id=fold.pk, number=fold.attempt)
     rows.update(refused=F("refused") + 1, **changes)
+    count(WRITES_REFUSED)

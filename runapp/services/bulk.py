@@ -44,6 +44,7 @@ from runapp.services.submissions import (
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
+from runapp.tracing import get_request_id
 from runapp.transitions import Phase
 
 # Written together at most, so that nobody waits long for the locks.
@@ -408,4 +409,5 @@ def _make_fold(
         priority=item.posted.priority,
         queued_at=Now(),
         counted_on=counted_on,
+        request_id=get_request_id(),
     )

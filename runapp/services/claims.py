@@ -32,6 +32,7 @@ from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
+from runapp.services.tallies import LEASES_EXPIRED, count
 from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,12 @@ def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold 
 def _load(head: Head) -> SubmissionFold | None:
     rows = SubmissionFold.objects.select_related("submission__raw_data")
     return rows.filter(pk=head.fold_id, attempt=head.attempt + 1, phase=Phase.RUNNING).first()
+
+
+def count_waited(fold: SubmissionFold) -> float:
+    """Return how many seconds a claimed fold has waited since it was posted, or posted again."""
+    assert fold.started_at is not None  # the claim has set it
+    return (fold.started_at - fold.queued_at).total_seconds()
 
 
 def _take(head: Head, worker: str) -> bool:
@@ -201,10 +208,15 @@ def return_fold(
         if moved:
             end_attempt(fold=fold, outcome=outcome, usage=usage)
             settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
-        if moved and is_over:
-            refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
+            if is_over:
+                refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
+            if is_lost:
+                count(LEASES_EXPIRED, kind="fold")
     if moved:
-        logger.info("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason)
+        logger.info(
+            *("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason),
+            extra={"action": "fold_returned", "outcome": outcome},
+        )
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before.
         refuse_write(fold=fold, usage=usage)
@@ -225,11 +237,18 @@ def return_split(
     if is_lost:
         held = held.filter(split_lease_expires_at__lt=Now())
     failures = raw_data.split_failures + int(is_failure)
-    if failures < settings.MAX_ATTEMPTS:
-        held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
-        return
-    log_messages = f"{reason} Tried {failures} times."
-    _end_split(held, raw_data, error_code=error_code, log_messages=log_messages, is_ours=True)
+    with publishing():
+        if failures < settings.MAX_ATTEMPTS:
+            has_gone = bool(
+                held.update(split_phase=RawData.SplitPhase.WAITING, split_failures=failures)
+            )
+        else:
+            log_messages = f"{reason} Tried {failures} times."
+            has_gone = _end_split(
+                held, raw_data, error_code=error_code, log_messages=log_messages, is_ours=True
+            )
+        if has_gone and is_lost:
+            count(LEASES_EXPIRED, kind="split")
 
 
 def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str) -> None:
@@ -244,7 +263,7 @@ def _end_split(
     error_code: str,
     log_messages: str,
     is_ours: bool = False,
-) -> None:
+) -> bool:
     with publishing():
         ended = touch(
             held,
@@ -255,12 +274,13 @@ def _end_split(
             split_lease_expires_at=None,
         )
         if not ended:
-            return
+            return False
         folds = SubmissionFold.objects.filter(raw_data=raw_data)
         fail_waiting(folds)
         if is_ours:
             # Those without a number have just been ended.
             refund_folds(folds=folds.filter(change_seq=None, phase=Phase.DONE))
+    return True
 
 
 def reap_expired() -> int:

@@ -39,6 +39,7 @@ from runapp.services.submissions import (
     save_submission,
     store_code,
 )
+from runapp.tracing import get_request_id
 from runapp.transitions import Phase, State
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
@@ -284,6 +285,7 @@ def _save_fold(
         "priority": posted.priority,
         "queued_at": Now(),
         "counted_on": allowance.day,
+        "request_id": get_request_id(),
     }
     try:
         with transaction.atomic():

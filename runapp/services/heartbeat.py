@@ -10,6 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Self
 
 from django.conf import settings
@@ -93,7 +95,9 @@ class ThreadedHeartbeat(Heartbeat):
     def __enter__(self) -> Self:
         self._is_over = threading.Event()
         self._was_lost = threading.Event()
-        threading.Thread(target=self._beat_on, name="heartbeat", daemon=True).start()
+        # What it logs belongs to the same request.
+        run = partial(copy_context().run, self._beat_on)
+        threading.Thread(target=run, name="heartbeat", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

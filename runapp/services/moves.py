@@ -19,6 +19,7 @@ from runapp.models import SubmissionFold
 from runapp.services.attempts import end_attempt
 from runapp.services.feed import publishing, touch
 from runapp.services.shares import settle
+from runapp.services.tallies import FOLDS_FINISHED, count
 from runapp.transitions import Phase, State, list_sources
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
@@ -58,7 +59,12 @@ def move(folds: Folds, *, phase: Phase, state: State, **changes: Any) -> int:
         or_,
         (Q(phase=before, state=was) for before, was in list_sources(phase=phase, state=state)),
     )
-    return touch(folds.filter(allowed), phase=phase, state=state, **changes)
+    moved = touch(folds.filter(allowed), phase=phase, state=state, **changes)
+    if moved and phase is Phase.DONE:
+        outcome = "tested" if state is State.TESTED else "error"
+        code: str = changes.get("error_code") or ""
+        count(FOLDS_FINISHED, moved, outcome=outcome, error_code=code)
+    return moved
 
 
 def order_locks(folds: models.QuerySet[Any]) -> models.QuerySet[Any]:

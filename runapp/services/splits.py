@@ -32,7 +32,7 @@ from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.patience import insist
 from runapp.services.pulse import Interrupted, make_pulse
-from runapp.services.training import name_our_fault, write_log
+from runapp.services.telling import describe, name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _record(raw_data: RawData, result: RunResult, parts: dict[str, str], heart: 
         if heart.has_left:
             return_split(raw_data, reason=WORKER_LEFT, is_failure=False, error_code="worker_lost")
     elif result.outcome.is_ours:
-        logger.error("dataset %s: %s %s", raw_data.pk, result.sentence, result.output)
+        logger.error("dataset %s: %s", raw_data.pk, describe(result))
         return_split(
             raw_data,
             reason=f"Our fault: {result.sentence}.",

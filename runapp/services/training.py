@@ -37,7 +37,7 @@ from runapp.services.attempts import (
     record_attempt,
     refuse_write,
 )
-from runapp.services.claims import WORKER_LEFT, renew_fold, return_fold
+from runapp.services.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
 from runapp.services.feed import publishing, touch
 from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
 from runapp.services.heartbeat import Heartbeat
@@ -46,6 +46,9 @@ from runapp.services.patience import forget_broken_connections, insist
 from runapp.services.predictions import store_predictions
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.shares import settle
+from runapp.services.tallies import CLAIM_LATENCY_SECONDS, observe
+from runapp.services.telling import describe, hide_home, name_our_fault, write_log
+from runapp.services.usage import show_usage, tally_usage
 from runapp.storage import Kind, Pulse
 from runapp.transitions import Phase, State
 
@@ -170,7 +173,7 @@ def _show_stage(fold: SubmissionFold, report: StageReport) -> None:
             held_fold(fold),
             phase=Phase.RUNNING,
             state=_LIVE_STATES[report.kind],
-            **_show_usage(report.usage),
+            **show_usage(report.usage),
         )
     if not moved:
         refuse_write(fold=fold)
@@ -250,7 +253,16 @@ def _record(
     elif result.outcome is Outcome.STOPPED:
         _record_loss(fold, raw_data, result)
     elif result.outcome.is_ours:
-        logger.error("fold %s: %s: %s %s", fold.pk, result.outcome, result.sentence, result.output)
+        logger.error(
+            *(
+                "fold %s attempt %s: %s: %s",
+                fold.pk,
+                fold.attempt,
+                result.outcome,
+                describe(result),
+            ),
+            extra={"action": "fold_hindered", "outcome": result.outcome.value},
+        )
         return_fold(
             fold,
             reason=f"Our fault: {result.sentence}.",
@@ -286,7 +298,7 @@ def _record_success(
             held_fold(fold),
             phase=Phase.DONE,
             state=State.TESTED,
-            log_messages=_hide_home(result.output),
+            log_messages=hide_home(result.output),
             predictions_bytes=sum(values.nbytes for values in made.values()),
             **_show_end(fold, result),
         )
@@ -322,6 +334,8 @@ def _record_error(
 def _close(fold: SubmissionFold, result: RunResult, heart: Heartbeat, *, outcome: str) -> None:
     record_attempt(fold=fold, outcome=outcome, usage=asdict(result.usage))
     settle(fold=fold, used_seconds=heart.seconds, is_typical=True)
+    observe(CLAIM_LATENCY_SECONDS, count_waited(fold), priority=fold.priority)
+    tally_usage(result.usage)
 
 
 def _tell(
@@ -331,7 +345,10 @@ def _tell(
     # A commit may have succeeded although its answer was lost: then this is the second try.
     counts = moved or has_ended(fold=fold, outcome=outcome)
     if counts:
-        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome)
+        logger.info(
+            *("fold %s attempt %s: %s", fold.pk, fold.attempt, outcome),
+            extra={"action": "fold_ended", "outcome": outcome},
+        )
     else:
         _record_loss(fold, raw_data, result)
     return counts
@@ -349,7 +366,7 @@ def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> 
         touch(
             cancelled,
             log_messages=write_log(replace(result, sentence=CANCELLED)),
-            **_show_usage(result.usage),
+            **show_usage(result.usage),
         )
     if rows.exists():
         refuse_write(fold=fold, usage=asdict(result.usage))
@@ -357,49 +374,14 @@ def _record_loss(fold: SubmissionFold, raw_data: RawData, result: RunResult) -> 
         raw_data.bin.remove()  # what this run wrote after the dataset had been deleted
 
 
-def name_our_fault(outcome: Outcome) -> str:
-    """Return the error code with which a fault of ours ends what was tried too often."""
-    return "worker_lost" if outcome is Outcome.LOST else "internal_error"
-
-
-def write_log(result: RunResult) -> str:
-    """Return what a client reads of a failed run: its output, then what happened."""
-    sentence = result.sentence
-    if "." not in sentence.partition(" ")[0]:  # a file's name stays as it is
-        sentence = sentence[:1].upper() + sentence[1:]
-    parts = [result.output.rstrip("\n"), sentence, result.traceback.rstrip("\n")]
-    return _hide_home("\n".join(part for part in parts if part))
-
-
-def _hide_home(text: str) -> str:
-    return text.replace(str(settings.DATARUN_HOME), "home")
-
-
 def _show_end(fold: SubmissionFold, result: RunResult) -> dict[str, Any]:
     return {
-        **_show_usage(result.usage),
+        **show_usage(result.usage),
         "code_digest": fold.code_digest,
         "split_digest": fold.split_digest,
         "finished_at": Now(),
         "lease_expires_at": None,
     }
-
-
-def _show_usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "train_time": usage.train_seconds,
-        "validation_time": usage.validation_seconds,
-        "test_time": usage.test_seconds,
-        "train_cpu_time": usage.train_cpu_seconds,
-        "test_cpu_time": usage.test_cpu_seconds,
-        "train_memory": _to_kilobytes(usage.train_peak_bytes),
-        "test_memory": _to_kilobytes(usage.test_peak_bytes),
-        "measured_by": usage.measured_by,
-    }
-
-
-def _to_kilobytes(size: int | None) -> float | None:
-    return None if size is None else size / 1024
 
 
 _PARTS = {

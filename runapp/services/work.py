@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, auto
 
+from runapp.models import RawData, SubmissionFold
 from runapp.runner.supervisor import Supervisor
-from runapp.services.claims import claim_fold, claim_split
+from runapp.services.claims import claim_fold, claim_split, count_waited
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.splits import run_split
 from runapp.services.training import run_fold
+from runapp.tracing import following
+
+logger = logging.getLogger(__name__)
 
 # How long a dataset that hindered a slot is passed over while there is other work.
 DETOUR_SECONDS = 15.0
@@ -83,24 +89,71 @@ def run_next(
     """
     detours = detours or Detours()
     but_for = detours.list_datasets()
+    slot = _Slot(worker, supervisor, is_leaving, heartbeat)
     # Splits first: they are few, and folds wait for them.
     raw_data = claim_split(worker=worker, but_for=but_for)
     if raw_data is not None:
-        could_begin = run_split(
-            raw_data=raw_data,
-            supervisor=supervisor,
-            is_leaving=is_leaving,
-            heartbeat=heartbeat,
-        )
-        raw_data_id = raw_data.pk
+        could_begin, raw_data_id = _split(raw_data, slot), raw_data.pk
     else:
         fold = claim_fold(worker=worker, but_for=but_for)
         if fold is None:
             return Step.IDLE
-        could_begin = run_fold(
-            fold=fold, supervisor=supervisor, is_leaving=is_leaving, heartbeat=heartbeat
-        )
-        raw_data_id = fold.raw_data_id
+        could_begin, raw_data_id = _train(fold, slot), fold.raw_data_id
     step = Step.WORKED if could_begin else Step.HINDERED
     detours.note(raw_data_id=raw_data_id, step=step)
     return step
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """Who runs."""
+
+    worker: str
+    supervisor: Supervisor
+    is_leaving: Callable[[], bool]
+    heartbeat: type[Heartbeat]
+
+
+def _split(raw_data: RawData, slot: _Slot) -> bool:
+    with following(
+        dataset=raw_data.pk,
+        attempt=raw_data.split_attempt,
+        worker=slot.worker,
+        keeper=slot.supervisor.keeper_pid,
+    ):
+        logger.info(
+            *("dataset %s attempt %s: split begins", raw_data.pk, raw_data.split_attempt),
+            extra={"action": "split_claimed"},
+        )
+        return run_split(
+            raw_data=raw_data,
+            supervisor=slot.supervisor,
+            is_leaving=slot.is_leaving,
+            heartbeat=slot.heartbeat,
+        )
+
+
+def _train(fold: SubmissionFold, slot: _Slot) -> bool:
+    with following(
+        request=fold.request_id,
+        fold=fold.pk,
+        attempt=fold.attempt,
+        worker=slot.worker,
+        keeper=slot.supervisor.keeper_pid,
+    ):
+        waited_seconds = count_waited(fold)
+        logger.info(
+            *("fold %s attempt %s: claimed after %.1f s", fold.pk, fold.attempt, waited_seconds),
+            extra={
+                "action": "fold_claimed",
+                "dataset": fold.raw_data_id,
+                "priority": fold.priority,
+                "waited_seconds": round(waited_seconds, 3),
+            },
+        )
+        return run_fold(
+            fold=fold,
+            supervisor=slot.supervisor,
+            is_leaving=slot.is_leaving,
+            heartbeat=slot.heartbeat,
+        )

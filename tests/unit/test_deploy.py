@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from django.core.management import load_command_class
+from django_prometheus.middleware import Metrics
 from gunicorn.config import Config
 
-from tests.unit.test_documentation import read_variables
+from runapp.services.tallies import COUNTERS, HISTOGRAMS
+from tests.unit.test_documentation import read_variables, walk_calls
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -135,3 +142,88 @@ def test_web_server_before_it_takes_as_large_a_body() -> None:
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", (DEPLOY / "nginx.conf").read_text())
 
     assert int(megabytes) >= read_variables()["DATARUN_MAX_BODY_MB"]  # type: ignore[operator]
+
+
+def list_queries() -> list[str]:
+    """Return what the alerts and the dashboard ask Prometheus."""
+    rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    targets = [target for panel in panels for target in panel.get("targets", ())]
+    return [each["expr"] for each in [*rules, *targets]]
+
+
+def list_samples() -> set[str]:
+    """Return the names of all samples that a scrape may hold."""
+    ours = {
+        node.args[0].value
+        for node in walk_calls(PROJECT / "runapp" / "services" / "metrics.py")
+        if node.args and isinstance(node.args[0], ast.Constant)
+    }
+    ups = {"datarun_database_up", "datarun_broker_up"}
+    counters = {f"{counter.name}_total" for counter in COUNTERS}
+    ends = ("_bucket", "_sum", "_count")
+    histograms = {f"{histogram.name}{end}" for histogram in HISTOGRAMS for end in ends}
+    requests = {
+        f"{name}{end}"
+        for metric in vars(Metrics.get_instance()).values()
+        for name in [metric._name]
+        for end in ("", "_total", *ends)
+    }
+    return ours | ups | counters | histograms | requests
+
+
+def test_queries_ask_for_what_there_is() -> None:
+    named = set(re.findall(r"\b(?:datarun|django)_\w+", " ".join(list_queries())))
+
+    assert named
+    assert named <= list_samples()
+
+
+def test_documentation_names_the_metrics_that_there_are() -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text()
+    section = page.partition("## Metrics\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(datarun_\w+)`", section))
+
+    names = {name.removesuffix(end) for name in list_samples() for end in ("_bucket", "_sum")}
+    assert told <= names
+    ours = {name for name in list_samples() if name.startswith("datarun_")}
+    histograms = {histogram.name for histogram in HISTOGRAMS}
+    samples = {name for name in ours if not name.startswith(tuple(histograms))}
+    assert samples | histograms == told
+
+
+def test_panels_of_the_dashboard_are_told_apart() -> None:
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    cells = [
+        (x, y)
+        for panel in panels
+        for place in [panel["gridPos"]]
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+
+
+def test_every_alert_says_what_to_do_and_is_tried() -> None:
+    rules = yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"][0]["rules"]
+    tests = (DEPLOY / "alerts.test.yaml").read_text()
+
+    assert all({"summary", "action"} <= set(rule["annotations"]) for rule in rules)
+    assert [rule["alert"] for rule in rules if rule["alert"] not in tests] == []
+
+
+def test_alerts_fire_as_they_should() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        text = "promtool is not installed (apt-get install prometheus)"
+        if os.environ.get("DATARUN_INSIST_ON_SERVICES") == "1":
+            pytest.fail(text, pytrace=False)
+        pytest.skip(text)
+
+    command = [promtool, "test", "rules", "alerts.test.yaml"]
+    done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr

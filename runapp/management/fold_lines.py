@@ -1,0 +1,115 @@
+"""What an operator reads of a fold: why it waits or failed, and what it used of its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from runapp.access import Scope
+from runapp.models import RawData, SubmissionFold
+from runapp.selectors import Circumstances, read_circumstances
+from runapp.transitions import Phase
+
+_COLUMNS = (
+    *("pk", "databoard_sf_id", "owner_id", "owner__username", "submission__databoard_s_id"),
+    *("raw_data_id", "raw_data__name", "raw_data__state", "raw_data__paused", "raw_data__limits"),
+    *("phase", "state", "error_code", "priority", "attempt", "worker", "queued_at", "started_at"),
+    *("train_time", "validation_time", "test_time", "train_cpu_time", "test_cpu_time"),
+    *("train_memory", "test_memory", "now"),
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What was used of a limit; None is what was not measured."""
+
+    used: float | None
+    limit: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One fold. Wall time and CPU in seconds, memory in MB."""
+
+    id: int
+    fold: int | None
+    owner: str
+    dataset: str
+    dataset_id: int
+    submission: int | None
+    phase: str
+    state: str
+    reason: str | None
+    priority: str
+    attempt: int
+    worker: str
+    age_seconds: float
+    wall: Use
+    cpu: Use
+    memory: Use
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_lines(folds: QuerySet[SubmissionFold], *, most: int) -> list[Line]:
+    """Return the first of some folds; logs, indices and predictions are not read."""
+    # Of everybody's folds, as an operator sees them.
+    circumstances = read_circumstances(scope=Scope(User(), is_operator=True))
+    rows = folds.annotate(now=Now()).values(*_COLUMNS)[:most]
+    return list(_make_lines(rows, circumstances))
+
+
+def _make_lines(rows: Any, circumstances: Circumstances) -> Iterator[Line]:
+    for row in rows:
+        limits = RawData(limits=row["raw_data__limits"]).limits_in_force
+        cpu = _add(row["train_cpu_time"], row["test_cpu_time"])
+        peaks = [row[name] for name in ("train_memory", "test_memory") if row[name] is not None]
+        yield Line(
+            id=row["pk"],
+            fold=row["databoard_sf_id"],
+            owner=row["owner__username"],
+            dataset=row["raw_data__name"],
+            dataset_id=row["raw_data_id"],
+            submission=row["submission__databoard_s_id"],
+            phase=row["phase"],
+            state=row["state"],
+            reason=_explain(row, circumstances),
+            priority=row["priority"],
+            attempt=row["attempt"],
+            worker=row["worker"],
+            age_seconds=round((row["now"] - row["queued_at"]).total_seconds(), 1),
+            wall=Use(_count_wall(row), limits["wall_seconds"]),
+            cpu=Use(cpu, limits["cpu_seconds"]),
+            memory=Use(max(peaks) / 1024 if peaks else None, limits["memory_mb"]),
+        )
+
+
+def _explain(row: dict[str, Any], circumstances: Circumstances) -> str | None:
+    """Return the error code of a fold that failed, or why one waits."""
+    if row["phase"] != Phase.WAITING:
+        error_code: str | None = row["error_code"]
+        return error_code
+    return circumstances.explain_waiting(
+        phase=row["phase"],
+        raw_data_state=row["raw_data__state"],
+        is_paused=row["raw_data__paused"],
+        owner_id=row["owner_id"],
+    )
+
+
+def _count_wall(row: dict[str, Any]) -> float | None:
+    if row["phase"] == Phase.RUNNING:
+        seconds: float = (row["now"] - row["started_at"]).total_seconds()
+        return round(seconds, 1)
+    return _add(row["train_time"], row["validation_time"], row["test_time"])
+
+
+def _add(*seconds: float | None) -> float | None:
+    measured = [number for number in seconds if number is not None]
+    return sum(measured) if measured else None

@@ -1,0 +1,121 @@
+"""Finds folds of all accounts for an operator, who types what he remembers of them.
+
+What cannot be meant, such as a state that does not exist, finds nothing, and a hint says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+
+from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker
+from runapp.runner.contract import Outcome
+from runapp.transitions import Phase, State
+
+STATES = [str(state) for state in State]
+PHASES = [str(phase) for phase in Phase]
+PRIORITIES = list(SubmissionFold.Priority.values)
+ERROR_CODES = sorted(
+    {outcome.value for outcome in Outcome if not outcome.is_ours}
+    - {Outcome.TESTED.value, Outcome.STOPPED.value}
+    | {"cancelled", "split_error", "worker_lost", "internal_error"}
+)
+_AGE = re.compile(r"(\d{1,6})([smhd]?)", re.ASCII)
+_UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What an operator knows of the folds; "" is nothing.
+
+    Parameters
+    ----------
+    state : str, optional
+        A state as clients see it, or a phase.
+    dataset : str, optional
+        Its id, or its name, which several accounts may have given.
+    worker : str, optional
+        What the name of the slot that ran it begins with.
+    older_than : str, optional
+        How long ago it was posted, as `90s`, `30m`, `2h` or `1d`.
+    """
+
+    state: str = ""
+    error_code: str = ""
+    dataset: str = ""
+    owner: str = ""
+    priority: str = ""
+    worker: str = ""
+    older_than: str = ""
+
+    def find(self) -> QuerySet[SubmissionFold]:
+        """Return the folds that fit, the newest first."""
+        if self.explain():
+            return SubmissionFold.objects.none()
+        rows = SubmissionFold.objects.filter(self._make_condition()).order_by("-pk")
+        age = _parse_age(self.older_than)
+        return rows if age is None else rows.filter(queued_at__lt=Now() - age)
+
+    def explain(self) -> list[str]:
+        """Say what of it cannot be meant, a sentence each."""
+        return [*self._explain_words(), *self._explain_names()]
+
+    def _make_condition(self) -> Q:
+        condition = Q()
+        if self.state:
+            condition &= Q(phase=self.state) if self.state in PHASES else Q(state=self.state)
+        if self.error_code:
+            condition &= Q(error_code=self.error_code)
+        if self.dataset:
+            condition &= Q(raw_data__in=self._find_datasets())
+        if self.owner:
+            condition &= Q(owner__username=self.owner)
+        if self.priority:
+            condition &= Q(priority=self.priority)
+        if self.worker:
+            condition &= Q(worker__startswith=self.worker)
+        return condition
+
+    def _find_datasets(self) -> QuerySet[RawData]:
+        condition = Q(name=self.dataset)
+        is_number = self.dataset.isascii() and self.dataset.isdigit()
+        if is_number and int(self.dataset) <= MAX_CLIENT_ID:
+            condition |= Q(pk=int(self.dataset))
+        return RawData.objects.filter(condition)
+
+    def _explain_words(self) -> Iterator[str]:
+        for name, value, known in (
+            ("state", self.state, [*STATES, *PHASES]),
+            ("error code", self.error_code, ERROR_CODES),
+            ("priority", self.priority, PRIORITIES),
+        ):
+            if value and value not in known:
+                yield f"There is no {name} {value}; there are: {', '.join(known)}."
+        if self.older_than and _parse_age(self.older_than) is None:
+            yield f"{self.older_than} is no age; it looks like 90s, 30m, 2h or 1d."
+
+    def _explain_names(self) -> Iterator[str]:
+        if self.dataset and not self._find_datasets().exists():
+            yield f"There is no dataset {self.dataset}, by name or id."
+        if self.owner and not User.objects.filter(username=self.owner).exists():
+            yield f"There is no account {self.owner}."
+        if self.worker and not self._is_worker_known():
+            yield f"No worker's name begins with {self.worker}, and no fold was run by one."
+
+    def _is_worker_known(self) -> bool:
+        # A slot's name begins with its worker's, so either may be what was typed.
+        known = Worker.objects.filter(name__startswith=self.worker.partition("/")[0])
+        return known.exists() or (
+            SubmissionFold.objects.filter(worker__startswith=self.worker).exists()
+        )
+
+
+def _parse_age(text: str) -> timedelta | None:
+    found = _AGE.fullmatch(text.strip())
+    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})

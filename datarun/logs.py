@@ -18,12 +18,12 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# What calls may give beside their sentence. All else that libraries attach, requests and the
-# arguments of tasks among it, stays out.
+# What calls may give beside their sentence. All else that libraries attach stays out: Django gives
+# whole requests, Celery the arguments of tasks. What work belongs to is bound, and not given.
 FIELDS = frozenset(
     {
-        *("action", "request", "task", "fold", "dataset", "attempt", "worker", "keeper"),
-        *("method", "path", "status", "seconds", "outcome", "priority", "waited_seconds"),
+        *("action", "dataset", "outcome", "priority", "waited_seconds"),
+        *("method", "path", "status", "seconds"),
     }
 )
 # Shorter ones are words that a log may well need.

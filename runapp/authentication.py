@@ -50,17 +50,17 @@ class RememberedBasicAuthentication(BasicAuthentication):
         if "\0" in userid:  # PostgreSQL refuses to look for it
             raise AuthenticationFailed(_WRONG)
         user = with_scope(User.objects.filter(username=userid)).first()
-        if user is None or not user.is_active:
-            sign_in(account=user, name=userid, password=password, request=request)
-            raise AuthenticationFailed(_WRONG)
-        key = _digest_credential(userid, password, user.password)
-        if self._is_verified(key):
+        is_enabled = user is not None and user.is_active
+        key = _digest_credential(userid, password, "" if user is None else user.password)
+        if is_enabled and self._is_verified(key):
             return user, None
-        # Of fifty requests at once with one credential, one pays for the hash.
+        # Of fifty requests at once with one credential, one pays for the hash. Those of an account
+        # that there is not wait like the others, so that no name can be told from its time.
         with self._hashing[int(key, 16) % len(self._hashing)]:
-            if not self._is_verified(key):
+            if not (is_enabled and self._is_verified(key)):
                 if not sign_in(account=user, name=userid, password=password, request=request):
                     raise AuthenticationFailed(_WRONG)
+                assert user is not None  # whose password is right
                 # Signing in may have replaced an old hash by a stronger one; the next one pays.
                 with self._lock:
                     self._verified[key] = True

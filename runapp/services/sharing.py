@@ -156,6 +156,14 @@ def note_powers(
             note_removal(owner_ids=[instance.pk])
 
 
+@receiver(post_save, sender=Group, dispatch_uid="note_group_of_another_name")
+def note_name(instance: Group, created: bool, **rest: object) -> None:
+    """Let the members of a group read anew that may have become the operators', or was it."""
+    if not created:
+        with transaction.atomic():
+            note_members(instance)
+
+
 @receiver(pre_delete, sender=User, dispatch_uid="find_audience_of_account")
 def find_audience_of_account(instance: User, **rest: object) -> None:
     """Find out who sees folds of an account on datasets that stay, while they are there."""

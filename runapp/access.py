@@ -18,10 +18,10 @@ from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Subquery, Value
 
 from runapp.exceptions import Forbidden
-from runapp.models import RawData, Share, SubmissionFold
+from runapp.models import Clock, RawData, Share, SubmissionFold
 
 Role = Share.Role
 Roles = frozenset[str]
@@ -32,9 +32,11 @@ MANAGERS: Roles = frozenset({Role.MANAGE})
 ANYBODY: Roles = frozenset(Role.values)
 NOBODY_ELSE: Roles = frozenset()
 
-# In the place of a role, beside it: of the account's own dataset, and of no dataset.
+# In the place of a role: of the account's own dataset, and, beside no dataset's key, of all and
+# the clock's, whose value is in the key's place.
 _OWN = "own"
 _OPERATOR = "operator"
+_CLOCK = "clock"
 _NOWHERE = 0
 
 Row = TypeVar("Row", bound=Model)
@@ -48,6 +50,8 @@ class Scope:
     ----------
     account : User
         Who asks.
+    clock : int
+        The number of the latest change when this was so.
     is_operator : bool
         Whether he sees the states of everything.
     roles : mapping of int to frozenset of str, optional
@@ -57,6 +61,7 @@ class Scope:
     """
 
     account: User
+    clock: int
     is_operator: bool = False
     roles: Mapping[int, Roles] = field(default_factory=dict)
     opened: frozenset[int] = frozenset()
@@ -132,20 +137,26 @@ class Scope:
 
 def read_scope(account: User) -> Scope:
     """Return whose rows an account sees; at most one query."""
-    # Known of an account that `with_scope` has found, and then most often true.
-    if account.is_superuser or getattr(account, "is_alone", False):
-        return Scope(account)
+    # Known of an account that `with_scope` has found.
+    known: int | None = getattr(account, "clock", None)
+    if known is not None and (account.is_superuser or getattr(account, "is_alone", False)):
+        return Scope(account, known)
+    grounds = list(_list_grounds(account))
+    clock = next(key for key, role in grounds if role == _CLOCK) if known is None else known
     roles: dict[int, set[str]] = {}
-    for raw_data_id, role in _list_grounds(account):
-        roles.setdefault(raw_data_id, set()).add(role)
+    for key, role in grounds:
+        if role != _CLOCK:
+            roles.setdefault(key, set()).add(role)
+    if account.is_superuser:
+        return Scope(account, clock)
     is_operator = _OPERATOR in roles.pop(_NOWHERE, ())
     opened = frozenset(key for key, found in roles.items() if _OWN in found)
     shared = {key: frozenset(found) for key, found in roles.items() if key not in opened}
-    return Scope(account, is_operator=is_operator, roles=shared, opened=opened)
+    return Scope(account, clock, is_operator=is_operator, roles=shared, opened=opened)
 
 
 def with_scope(rows: QuerySet[Row], *, account: str = "pk") -> QuerySet[Row]:
-    """Add to rows whether their account sees its own rows only (`is_alone`).
+    """Add to rows whether their account sees its own rows only (`is_alone`), and when (`clock`).
 
     Parameters
     ----------
@@ -162,7 +173,8 @@ def with_scope(rows: QuerySet[Row], *, account: str = "pk") -> QuerySet[Row]:
         | Q(Exists(RawData.objects.filter(owner=me, is_shared=True)))
         | Q(Exists(_list_operators_groups().filter(user=me)))
     )
-    annotated: Any = rows.annotate(is_alone=~sees_others)
+    clock = Subquery(Clock.objects.values("value")[:1])
+    annotated: Any = rows.annotate(is_alone=~sees_others, clock=clock)
     return cast(QuerySet[Row], annotated)
 
 
@@ -189,7 +201,7 @@ def list_audience(raw_data: Iterable[int]) -> set[int]:
 
 
 def _list_grounds(account: User) -> Iterable[tuple[int, str]]:
-    """Return all by which an account sees the rows of others, in one query."""
+    """Return all by which an account sees the rows of others, and the clock, in one query."""
     own = RawData.objects.filter(owner=account, is_shared=True)
     operator = _list_operators_groups().filter(user=account)
     return (
@@ -198,6 +210,7 @@ def _list_grounds(account: User) -> Iterable[tuple[int, str]]:
         .union(
             own.values_list("pk", Value(_OWN)),
             operator.values_list(Value(_NOWHERE), Value(_OPERATOR)),
+            Clock.objects.values_list("value", Value(_CLOCK)),
         )
     )
 

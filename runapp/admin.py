@@ -155,6 +155,12 @@ class AccessTokenAdmin(ModelAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        # A superuser's token would be worth more than the right to make tokens.
+        if not request.user.is_superuser:
+            options["queryset"] = User.objects.filter(is_superuser=False)
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
         obj.digest, key = get_digest_token()
         obj.token_key = key[: CONSTANTS.TOKEN_KEY_LENGTH]

@@ -24,9 +24,10 @@ from runapp.access import with_scope
 from runapp.models import AccessToken
 from runapp.services.sign_in import sign_in
 from runapp.services.sign_in_events import note_sign_in
-from runapp.services.tokens import note_use
+from runapp.services.tokens import list_live, note_use
 
 _WRONG = "Invalid username/password."
+_ENDED = "The account, its password or its token is good no more."
 _MAX_REMEMBERED = 10_000
 # More at once than a machine has processors is of no use.
 _MAX_HASHING = 64
@@ -50,17 +51,17 @@ class RememberedBasicAuthentication(BasicAuthentication):
         if "\0" in userid:  # PostgreSQL refuses to look for it
             raise AuthenticationFailed(_WRONG)
         user = with_scope(User.objects.filter(username=userid)).first()
-        if user is None or not user.is_active:
-            sign_in(account=user, name=userid, password=password, request=request)
-            raise AuthenticationFailed(_WRONG)
-        key = _digest_credential(userid, password, user.password)
-        if self._is_verified(key):
+        is_enabled = user is not None and user.is_active
+        key = _digest_credential(userid, password, "" if user is None else user.password)
+        if is_enabled and self._is_verified(key):
             return user, None
-        # Of fifty requests at once with one credential, one pays for the hash.
+        # Of fifty requests at once with one credential, one pays for the hash. Those of an account
+        # that there is not wait like the others, so that no name can be told from its time.
         with self._hashing[int(key, 16) % len(self._hashing)]:
-            if not self._is_verified(key):
+            if not (is_enabled and self._is_verified(key)):
                 if not sign_in(account=user, name=userid, password=password, request=request):
                     raise AuthenticationFailed(_WRONG)
+                assert user is not None  # whose password is right
                 # Signing in may have replaced an old hash by a stronger one; the next one pays.
                 with self._lock:
                     self._verified[key] = True
@@ -92,9 +93,35 @@ def _list_tokens(key: str) -> Iterator[AccessToken]:
     # In one query, unlike knox, which also deletes the expired ones on the way.
     rows = AccessToken.objects.filter(token_key=key[: CONSTANTS.TOKEN_KEY_LENGTH])
     for row in with_scope(rows.select_related("user"), account="user"):
-        row.user.is_alone = row.is_alone
+        row.user.is_alone, row.user.clock = row.is_alone, row.clock
         if row.expiry is None or row.expiry > timezone.now():
             yield row
+
+
+def renew_account(account: User, token: AccessToken | None) -> User:
+    """Return an account that was let in a while ago as it is now.
+
+    Parameters
+    ----------
+    account : User
+        As it was let in.
+    token : AccessToken or None
+        By which, None for a password.
+
+    Raises
+    ------
+    AuthenticationFailed
+        When the account, the token or the password is good no more.
+    """
+    rows = User.objects.filter(pk=account.pk, is_active=True)
+    if token is None:
+        rows = rows.filter(password=account.password)
+    else:
+        rows = rows.filter(auth_token_set__in=list_live(account=account).filter(pk=token.pk))
+    renewed = with_scope(rows).first()
+    if renewed is None:
+        raise AuthenticationFailed(_ENDED)
+    return renewed
 
 
 def is_key_of(key: str, token: AccessToken) -> bool:

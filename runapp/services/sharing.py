@@ -7,22 +7,32 @@ where: the API, the admin site, or a deletion that took a share, a group or an a
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
 from runapp.access import list_audience
 from runapp.events import Action
 from runapp.exceptions import InvalidInput, NotFound
-from runapp.models import RawData, Share, SubmissionFold
+from runapp.models import (
+    DailyUse,
+    FairShare,
+    Quota,
+    RawData,
+    Share,
+    Submission,
+    SubmissionFold,
+)
 from runapp.services import audit
 from runapp.services.feed import note_removal, publishing
+from runapp.services.moves import order_locks
 from runapp.services.raw_data import lock_raw_data
 
 TAKEN = "This dataset is shared so already."
-# What an account is asked for while it goes: those who see folds of it.
-_AUDIENCE = "_datarun_audience"
 
 
 def share_raw_data(
@@ -143,6 +153,10 @@ def note_membership(
 @receiver(pre_delete, sender=Group, dispatch_uid="note_members")
 def note_members(instance: Group, **rest: object) -> None:
     """Let the members of a group read anew that is about to go."""
+    # Nothing is locked after the clock: who withdraws a share or leaves the group waits for that.
+    Group.objects.select_for_update(no_key=True).filter(pk=instance.pk).first()
+    _lock(_list_memberships(group=instance))
+    _lock(Share.objects.select_for_update().filter(group=instance))
     note_removal(owner_ids=instance.user_set.values_list("pk", flat=True))
 
 
@@ -156,15 +170,44 @@ def note_powers(
             note_removal(owner_ids=[instance.pk])
 
 
-@receiver(pre_delete, sender=User, dispatch_uid="find_audience_of_account")
-def find_audience_of_account(instance: User, **rest: object) -> None:
-    """Find out who sees folds of an account on datasets that stay, while they are there."""
+@receiver(post_save, sender=Group, dispatch_uid="note_group_of_another_name")
+def note_name(instance: Group, created: bool, **rest: object) -> None:
+    """Let the members of a group read anew that may have become the operators', or was it."""
+    if not created:
+        with transaction.atomic():
+            note_removal(owner_ids=instance.user_set.values_list("pk", flat=True))
+
+
+@receiver(pre_delete, sender=User, dispatch_uid="forget_account")
+def forget_account(instance: User, **rest: object) -> None:
+    """Let all who see rows of an account read anew, as it is about to go with them."""
+    _lock_account(instance)
     folds = SubmissionFold.objects.filter(owner=instance).exclude(raw_data__owner=instance)
     raw_data = set(folds.order_by().values_list("raw_data_id", flat=True).distinct())
-    setattr(instance, _AUDIENCE, list_audience(raw_data))
+    note_removal(owner_ids=list_audience(raw_data))
 
 
-@receiver(post_delete, sender=User, dispatch_uid="forget_account")
-def forget_account(instance: User, **rest: object) -> None:
-    """Note that a deleted account's rows are gone, for those who saw them."""
-    note_removal(owner_ids=getattr(instance, _AUDIENCE, set()) | {instance.pk})
+def _lock_account(account: User) -> None:
+    """Lock an account and all that goes with it, in the order in which everybody does."""
+    # Not its key: who holds the clock asks for it when he commits (`feed.py`).
+    User.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
+    on = Q(owner=account) | Q(raw_data__owner=account)
+    used = SubmissionFold.objects.filter(owner=account).order_by().values("raw_data")
+    datasets = RawData.objects.filter(Q(owner=account) | Q(pk__in=used)).order_by("pk")
+    submissions = Submission.objects.filter(on).order_by("pk")
+    _lock(datasets.select_for_update(no_key=True))
+    _lock(submissions.select_for_update(no_key=True))
+    _lock(order_locks(SubmissionFold.objects.filter(on)))
+    _lock(_list_memberships(user=account))
+    _lock(Share.objects.select_for_update().filter(Q(account=account) | Q(raw_data__owner=account)))
+    for model in (FairShare, DailyUse):
+        _lock(model._default_manager.select_for_update().filter(owner=account).order_by("pk"))
+    _lock(Quota.objects.select_for_update().filter(account=account))
+
+
+def _list_memberships(**whose: User | Group) -> QuerySet[Any]:
+    return User.groups.through._default_manager.select_for_update().filter(**whose)
+
+
+def _lock(rows: QuerySet[Any]) -> None:
+    list(rows.values_list("pk"))

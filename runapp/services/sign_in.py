@@ -165,9 +165,16 @@ def sign_in(*, account: User | None, name: str, password: str, request: Any) -> 
         elif failures.own:  # nothing is written for the many that never failed
             AxesProxyHandler.get_implementation().reset_user_attempts(client, credentials)
         if is_right and is_weak and account is not None:
-            account.set_password(password)
-            account.save(update_fields=["password"])
+            _strengthen(account, password)
     return is_right
+
+
+def _strengthen(account: User, password: str) -> None:
+    """Replace a weak hash, unless the password has been changed since it was looked at."""
+    # Not by `save`, of which the audit would tell as of another password.
+    rows = User.objects.filter(pk=account.pk, password=account.password)
+    account.password = make_password(password)
+    rows.update(password=account.password)
 
 
 def _describe(request: Any) -> HttpRequest:

@@ -1,8 +1,9 @@
 """Sign-ins, right and wrong, as the audit tells of them.
 
 Basic signs in at every request: of an account and an address one sign-in an hour is written down,
-and of a name and an address one failure a minute, by each process. Who signs in changes nothing, so
-a database that takes no changes keeps nobody out: then the log tells instead.
+and one failure and one lock a minute, by each process. All names that nobody has are one account.
+Who signs in changes nothing, so a database that takes no changes keeps nobody out: then the log
+tells instead.
 """
 
 from __future__ import annotations
@@ -52,16 +53,14 @@ def note_session(user: User, **rest: object) -> None:
 @receiver(user_login_failed, dispatch_uid="audit_failed_sign_in")
 def note_failure(credentials: Mapping[str, Any], **rest: object) -> None:
     """Write down that a password was wrong, or its account unknown or disabled."""
-    name = str(credentials.get("username", ""))
-    # Its hash: what was typed into the wrong field is not kept.
-    key = (hash(name), audit.read_current_address())
-    _note_once(_lately_failed, key, lambda: _write_failure(name))
+    _note_failure(Action.SIGN_IN_FAILED, str(credentials.get("username", "")))
 
 
 @receiver(user_locked_out, dispatch_uid="audit_locked_out")
 def note_lock(username: str, **rest: object) -> None:
     """Write down that an address may not try an account's password any more for a while."""
-    _note(lambda: _write_failure(username, Action.LOCKED_OUT))
+    # By a form this is told of every request that is refused.
+    _note_failure(Action.LOCKED_OUT, username)
 
 
 def forget() -> None:
@@ -75,11 +74,15 @@ def _write_sign_in(account: User) -> None:
     audit.record(action=Action.SIGN_IN, of=account, by=account)
 
 
-def _write_failure(name: str, action: Action = Action.SIGN_IN_FAILED) -> None:
-    # People type passwords where the name goes: only a name that there is is written down.
+def _note_failure(action: Action, name: str) -> None:
+    # People type passwords where the name goes: only a name that there is is written down. All
+    # others are one, or whoever makes up names would fill the audit.
     known = None if "\0" in name else User.objects.filter(username=name).first()
     thing = audit.Thing(Kind.ACCOUNT) if known is None else known
-    audit.record(action=action, of=thing, by=AnonymousUser())
+    key = (action, known and known.pk, audit.read_current_address())
+    _note_once(
+        _lately_failed, key, lambda: audit.record(action=action, of=thing, by=AnonymousUser())
+    )
 
 
 def _note_once(lately: TTLCache[Hashable, bool], key: Hashable, write: Callable[[], None]) -> None:

@@ -12,6 +12,8 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from runapp.access import Scope, read_scope
+from runapp.authentication import renew_account
+from runapp.models import AccessToken
 from runapp.outages import is_locked
 from runapp.selectors import find_owner
 
@@ -42,6 +44,18 @@ class DatarunView(APIView):
     def scope(self) -> Scope:
         """Whose rows the caller sees."""
         return read_scope(self.get_account())
+
+    def look_again(self) -> None:
+        """Read anew who asks and what he sees, either of which may have changed since.
+
+        Raises
+        ------
+        AuthenticationFailed
+            When he would not be let in any more.
+        """
+        token = cast(AccessToken | None, self.request.auth)
+        self.request.user = renew_account(self.get_account(), token)
+        self.__dict__.pop("scope", None)
 
     def get_owner(self) -> User | None:
         """Return the account of `?owner=`, if one is named."""

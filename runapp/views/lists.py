@@ -54,10 +54,16 @@ class ListView(DatarunView):
         raise NotImplementedError
 
     def get(self, request: Request) -> HttpResponseBase:
-        self.owner = self.get_owner() if self.has_owners else None
         query = self._read_query()
         waited = self._wait(query)
+        if waited:
+            query = self._read_again()
         feed, columns = self._look(query)
+        # What he sees was read before: if it is more by now, no row will tell of it who goes on
+        # from here.
+        while feed.removed > self.scope.clock:
+            query = self._read_again()
+            feed, columns = self._look(query)
         query.check(feed)
         tag = self._make_tag(feed, columns)
         if (known := self._find_known(tag)) is not None:
@@ -72,6 +78,7 @@ class ListView(DatarunView):
         return response
 
     def _read_query(self) -> ListQuery:
+        self.owner = self.get_owner() if self.has_owners else None
         return read_list_query(
             self.request.query_params,
             rows=self.list_rows(owner=self.owner),
@@ -81,6 +88,10 @@ class ListView(DatarunView):
             may_turn=self.may_turn,
             known=_OTHER_PARAMETERS,
         )
+
+    def _read_again(self) -> ListQuery:
+        self.look_again()
+        return self._read_query()
 
     def _name_rows(self) -> str:
         """Name whose rows are listed: a cursor is good for these only."""

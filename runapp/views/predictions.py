@@ -87,11 +87,14 @@ class PredictionNew(PredictionsView):
 
     def post(self, request: Request) -> HttpResponseBase:
         posted = read_input(PredictionNewInput, request)
-        account, limit = self.get_account(), posted.pop("limit")
+        limit = posted.pop("limit")
         if posted["raw_data_id"] is not None:
             get_raw_data(scope=self.scope, pk=posted["raw_data_id"])
-        waited = hold(request, services.list_new(owner=account, **posted).exists)
-        response = self.answer(services.hand_out_new(owner=account, limit=limit, **posted))
+        waited = hold(request, services.list_new(owner=self.get_account(), **posted).exists)
+        if waited:
+            self.look_again()
+        found = services.hand_out_new(owner=self.get_account(), limit=limit, **posted)
+        response = self.answer(found)
         tell_waited(response, waited)
         return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from knox.models import get_token_model
 
 from runapp.events import AuditEvent
 from runapp.models import FairShare
-from tests.factories import PASSWORD, make_account
+from tests.factories import PASSWORD, make_account, make_client
 
 pytestmark = pytest.mark.django_db
 
@@ -235,7 +236,17 @@ def test_tokens_are_told_when_made_and_revoked_but_not_when_they_have_expired() 
     assert told == [("token_made", "ada")] * 3 + [("token_revoked", "ada")] * 2
 
 
-def test_sign_in_changes_no_account(settings: Any) -> None:
+def _sign_in_by_form(account: User) -> None:
+    Client().post("/admin/login/", {"username": account.username, "password": PASSWORD})
+    assert User.objects.get(pk=account.pk).last_login is not None
+
+
+def _sign_in_by_basic(account: User) -> None:
+    assert make_client(account).get("/runapp/rawdata/").status_code == 200
+
+
+@pytest.mark.parametrize("sign_in", [_sign_in_by_form, _sign_in_by_basic])
+def test_sign_in_changes_no_account(settings: Any, sign_in: Callable[[User], None]) -> None:
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.MD5PasswordHasher",
         "django.contrib.auth.hashers.ScryptPasswordHasher",
@@ -244,11 +255,10 @@ def test_sign_in_changes_no_account(settings: Any) -> None:
     User.objects.update(password=make_password(PASSWORD, hasher="scrypt"), is_staff=True)
     before = mark()
 
-    Client().post("/admin/login/", {"username": "ada", "password": PASSWORD})
+    sign_in(ada)
 
     ada.refresh_from_db()
     assert ada.password.startswith("md5$")
-    assert ada.last_login is not None
     assert [action for action, *_ in list_new(after=before)] == ["sign_in"]
 
 

@@ -115,8 +115,25 @@ def test_name_that_nobody_has_is_not_told() -> None:
     assert ask(User(username="my-Secret-password")) == 401
     assert ask(User(username="another-Secret")) == 401
 
-    assert list_sign_ins() == [("sign_in_failed", "", "basic", "192.0.2.1", "account", "")] * 2
-    assert AuditEvent.objects.filter(owner_id=None, target="", facts={}).count() == 2
+    assert list_sign_ins() == [("sign_in_failed", "", "basic", "192.0.2.1", "account", "")]
+    assert AuditEvent.objects.filter(owner_id=None, target="", facts={}).count() == 1
+
+
+def test_locked_address_does_not_fill_the_audit(settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 1
+    User.objects.create_superuser("root", password=PASSWORD)
+    names = ["root", *(f"nobody {number}" for number in range(10))] * 2
+
+    for name in names:
+        Client().post(LOGIN, {"username": name, "password": "wrong"}, REMOTE_ADDR="192.0.2.1")
+
+    told = AuditEvent.objects.exclude(action="account_made").values_list("action", "owner")
+    assert sorted(told) == [
+        ("locked_out", ""),
+        ("locked_out", "root"),
+        ("sign_in_failed", ""),
+        ("sign_in_failed", "root"),
+    ]
 
 
 def test_token_and_session_are_no_sign_in_at_each_request() -> None:

@@ -296,3 +296,24 @@ def test_credential_of_many_requests_at_once_is_hashed_once(
 
     assert statuses == [200] * 8
     assert len(count_hashes) == 1
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody", "disabled"])
+def test_names_are_not_told_apart_by_how_long_many_at_once_take(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_account()
+    make_account("disabled", is_active=False)
+    n_held: list[int] = []
+
+    def refuse(**how: Any) -> bool:
+        locks = RememberedBasicAuthentication._hashing
+        n_held.append(sum(lock.locked() for lock in locks))
+        return False
+
+    monkeypatch.setattr("runapp.authentication.sign_in", refuse)
+    response = get(make_basic(name, "wrong"))
+
+    # Those who ask the same wait for each other, whether there is such an account or not.
+    assert response.status_code == 401
+    assert n_held == [1]

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
-from runapp.models import FairShare, FoldAttempt, RawData, Submission, SubmissionFold
+from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold
 from runapp.services.accounts import disable_account
 from runapp.services.attempts import begin_attempt, end_attempt, held_fold
 from runapp.services.claims import claim_fold, claim_split, renew_fold
@@ -19,6 +19,7 @@ from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import move
 from runapp.services.raw_data import delete_raw_data, request_split
+from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.transitions import Phase, State
 from tests.factories import CLASSIFIER, make_account, make_fold, make_ready_dataset, pack
 
@@ -242,3 +243,39 @@ def test_disabling_takes_back_a_split_that_is_being_claimed() -> None:
 
     raw_data = RawData.objects.get()
     assert (raw_data.split_phase, raw_data.split_attempt) == ("waiting", before + 1)
+
+
+@pytest.mark.parametrize("grantee", ["group", "account"])
+def test_deletion_waits_for_who_withdraws_a_share(grantee: str) -> None:
+    raw_data = make_ready_dataset(make_account())
+    bob, group = make_account("bob"), Group.objects.create(name="bob")
+    bob.groups.add(group)
+    share = share_raw_data(raw_data=raw_data, role="read", **{grantee: "bob"})
+    going = {"group": group, "account": bob}[grantee]
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            # As a withdrawal does: first the share, and last of all the clock.
+            Share.objects.select_for_update().get(pk=share.pk)
+            deletion = pool.submit(do_in_thread, going.delete)
+            wait_until_held_up(deletion)
+            withdraw_share(share=share)
+        deletion.result(DEADLINE_SECONDS)
+
+    assert not Share.objects.exists()
+
+
+@pytest.mark.parametrize("going", ["group", "account"])
+def test_deletion_waits_for_who_leaves_a_group(going: str) -> None:
+    bob, group = make_account("bob"), Group.objects.create(name="course")
+    bob.groups.add(group)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            User.groups.through.objects.select_for_update().get(user=bob)
+            deletion = pool.submit(do_in_thread, {"group": group, "account": bob}[going].delete)
+            wait_until_held_up(deletion)
+            bob.groups.remove(group)
+        deletion.result(DEADLINE_SECONDS)
+
+    assert not User.groups.through.objects.exists()

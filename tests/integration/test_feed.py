@@ -29,7 +29,7 @@ from tests.factories import (
 
 pytestmark = pytest.mark.django_db
 
-EVERYTHING = Scope(User(username="root", is_superuser=True))
+EVERYTHING = Scope(User(username="root", is_superuser=True), clock=0)
 
 
 def read_clock() -> int:
@@ -154,13 +154,15 @@ def test_removal_is_told_to_the_owner_alone() -> None:
     account, other = make_account(), make_account("bob")
     dataset = make_ready_dataset(account)
     make_ready_dataset(other)
-    before = read_feed(model=SubmissionFold, scope=Scope(other))
+    before = read_feed(model=SubmissionFold, scope=Scope(other, clock=0))
 
     raw_data.delete_raw_data(raw_data=dataset)
 
-    mine = read_feed(model=SubmissionFold, scope=Scope(account))
+    mine = read_feed(model=SubmissionFold, scope=Scope(account, clock=0))
     assert mine.removed == read_clock() == mine.seq
-    assert read_feed(model=SubmissionFold, scope=Scope(other)).removed == before.removed == 0
+    assert (
+        read_feed(model=SubmissionFold, scope=Scope(other, clock=0)).removed == before.removed == 0
+    )
     assert read_feed(model=SubmissionFold, scope=EVERYTHING).removed == mine.removed
 
 
@@ -171,8 +173,8 @@ def test_removal_is_told_to_those_whose_folds_go_along() -> None:
 
     raw_data.delete_raw_data(raw_data=dataset)
 
-    assert read_feed(model=SubmissionFold, scope=Scope(root)).removed > 0
-    assert read_feed(model=RawData, scope=Scope(account)).removed > 0
+    assert read_feed(model=SubmissionFold, scope=Scope(root, clock=0)).removed > 0
+    assert read_feed(model=RawData, scope=Scope(account, clock=0)).removed > 0
 
 
 def test_account_without_datasets_is_deleted_with_its_folds() -> None:
@@ -232,7 +234,7 @@ def test_feed_is_read_by_looks_into_indexes(owner: bool) -> None:
     make_fold(account, make_ready_dataset(account))
 
     with CaptureQueriesContext(connection) as queries:
-        read_feed(model=SubmissionFold, scope=Scope(account) if owner else EVERYTHING)
+        read_feed(model=SubmissionFold, scope=Scope(account, clock=0) if owner else EVERYTHING)
 
     (query,) = queries.captured_queries
     with connection.cursor() as cursor:

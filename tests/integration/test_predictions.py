@@ -477,7 +477,7 @@ def test_lists_of_many_ids_in_any_order_hold_up_nobody(monkeypatch: pytest.Monke
         try:
             for _ in range(30):
                 SubmissionFold.objects.filter(pk__in=keys[:1]).update(new=True)
-                hand_out_listed(scope=Scope(account), owner=account, ids=order)
+                hand_out_listed(scope=Scope(account, clock=0), owner=account, ids=order)
             return 30
         finally:
             connections.close_all()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
+from runapp import selectors
 from runapp.models import RawData, Share, SubmissionFold
 from runapp.services.raw_data import delete_raw_data
 from tests.factories import (
@@ -396,6 +397,24 @@ def _promote(ada: User, bob: User, raw_data: RawData) -> None:
     bob.save()
 
 
+def _rename(name: str, new: str) -> None:
+    group = Group.objects.get(name=name)
+    group.name = new
+    group.save()
+
+
+def _rename_to_operators(ada: User, bob: User, raw_data: RawData) -> None:
+    _rename("course", "operators")
+
+
+def _operate(ada: User, bob: User, raw_data: RawData) -> None:
+    bob.groups.add(Group.objects.create(name="operators"))
+
+
+def _rename_operators(ada: User, bob: User, raw_data: RawData) -> None:
+    _rename("operators", "operators of before")
+
+
 @pytest.mark.parametrize(
     ("before", "change"),
     [
@@ -407,6 +426,8 @@ def _promote(ada: User, bob: User, raw_data: RawData) -> None:
         (_grant, _delete_dataset),
         (_grant, _delete_submitter),
         (None, _promote),
+        (_join, _rename_to_operators),
+        (_operate, _rename_operators),
     ],
 )
 @pytest.mark.parametrize("path", ["rawdata", "submissionfold-light"])
@@ -434,6 +455,32 @@ def test_who_comes_to_see_or_ceases_to_see_reads_anew(
 
     assert answer.status_code == 410
     assert fresh.status_code == 200
+
+
+@pytest.mark.parametrize("has_share", [False, True])
+@pytest.mark.parametrize("path", ["rawdata", "submissionfold", "submissionfold-light"])
+def test_who_comes_to_see_or_ceases_to_see_within_a_request_is_told_by_its_cursor(
+    path: str, has_share: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = make_account("ada"), make_account("bob")
+    raw_data = make_ready_dataset(ada)
+    make_fold(ada, raw_data)
+    if has_share:
+        _grant(ada, bob, raw_data)
+    changes = [_withdraw if has_share else _grant]
+    annotate = selectors._annotate_feed
+
+    def change_and_annotate(*words: Any) -> Any:
+        if changes:
+            changes.pop()(ada, bob, raw_data)
+        return annotate(*words)
+
+    monkeypatch.setattr(selectors, "_annotate_feed", change_and_annotate)
+    response = make_client(bob).get(f"/runapp/{path}/")
+
+    # The cursor leads on from what he sees now, or else it leads nowhere.
+    assert len(read_rows(response)) == (0 if has_share else 1)
+    assert read_rows(ask_since(make_client(bob), response["Datarun-Cursor"], path)) == []
 
 
 def test_stranger_keeps_his_cursor_whatever_others_share() -> None:

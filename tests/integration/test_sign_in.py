@@ -324,3 +324,24 @@ def test_wrong_password_is_refused_while_nothing_can_be_noted(
     assert ask().status_code == 503
     assert ask().status_code == 503
     assert ask(password=PASSWORD).status_code == 200
+
+
+def test_password_that_is_changed_meanwhile_is_not_undone_by_a_stronger_hash(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = make_account()
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        "django.contrib.auth.hashers.MD5PasswordHasher",
+    ]
+    verify = hashers.verify_password
+
+    def change_and_verify(*words: Any) -> Any:
+        User.objects.update(password=hashers.make_password("an0ther-Secret"))
+        return verify(*words)
+
+    monkeypatch.setattr("runapp.services.sign_in.verify_password", change_and_verify)
+    ask(password=PASSWORD)
+
+    account.refresh_from_db()
+    assert account.check_password("an0ther-Secret")

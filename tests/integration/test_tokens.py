@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -333,3 +333,20 @@ def test_admin_shows_and_revokes_without_a_key() -> None:
     assert key[:15] not in found + shown
     assert deleted.status_code == 302
     assert make_bearer(key).get(OTHER).status_code == 401
+
+
+def test_staff_makes_no_token_of_a_superuser() -> None:
+    root, ada = User.objects.create_superuser("root"), make_account()
+    helper = make_account("helper", is_staff=True)
+    helper.user_permissions.set(
+        Permission.objects.filter(codename__in=["add_accesstoken", "view_user"])
+    )
+    client = Client()
+    client.force_login(helper)
+
+    for account in (root, ada):
+        form = {"user": account.pk, "name": "mine", "expiry_0": "", "expiry_1": ""}
+        client.post("/admin/runapp/accesstoken/add/", form)
+
+    # It would do all that he may not.
+    assert [token.user for token in AccessToken.objects.all()] == [ada]

@@ -11,18 +11,23 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
 
 from runapp import waiting
-from runapp.models import SubmissionFold
+from runapp.models import AccessToken, SubmissionFold
+from runapp.services.accounts import disable_account
 from runapp.services.feed import publishing, touch
 from runapp.services.folds import cancel_fold
+from runapp.services.predictions import take_back
+from runapp.services.sharing import share_raw_data
+from runapp.services.tokens import revoke_token
 from tests.factories import (
     finish_fold,
     make_account,
     make_client,
     make_fold,
     make_ready_dataset,
+    make_token,
     read_rows,
     work,
 )
@@ -133,6 +138,72 @@ def test_light_list_is_held_until_its_etag_is_another() -> None:
 
     assert response.status_code == 200
     assert response.headers["ETag"] != etag
+
+
+@committed
+def test_who_comes_to_see_rows_while_he_waits_misses_none() -> None:
+    ada, bob = make_account("ada"), make_account("bob")
+    raw_data = make_ready_dataset(ada)
+    make_fold(ada, raw_data)
+    etag = make_client(bob).get(LIGHT).headers["ETag"]
+
+    def ask() -> Any:
+        return make_client(bob).get(LIGHT, HTTP_PREFER="wait=20", HTTP_IF_NONE_MATCH=etag)
+
+    with asking(ask) as asked:
+        wait_until_held()
+        share_raw_data(raw_data=raw_data, role="read", account="bob")
+        response = asked.result(DEADLINE_SECONDS)
+
+    assert [(row["databoard_sf_id"], row["owner"]) for row in read_rows(response)] == [(11, "ada")]
+
+
+def _disable(account: User, token: AccessToken) -> None:
+    disable_account(account=account)
+
+
+def _revoke(account: User, token: AccessToken) -> None:
+    revoke_token(account=account, public_id=token.public_id)
+
+
+def _change_password(account: User, token: AccessToken) -> None:
+    account.set_password("an0ther-Secret")
+    account.save(update_fields=["password"])
+
+
+@committed
+@pytest.mark.parametrize(
+    ("by_token", "change"),
+    [(True, _disable), (False, _disable), (True, _revoke), (False, _change_password)],
+)
+@pytest.mark.parametrize("path", [LIGHT, NEW])
+def test_who_may_not_ask_any_more_is_refused_though_he_waits(
+    path: str, by_token: bool, change: Callable[[User, AccessToken], None]
+) -> None:
+    account = make_account()
+    fold = finish_fold(account, make_ready_dataset(account))
+    client = make_client(account)
+    assert len(read_rows(client.post(NEW, {}))) == 1
+    cursor = read_cursor(account)
+    token, key = make_token(account)
+    if by_token:
+        client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
+
+    def ask() -> Any:
+        if path == NEW:
+            return client.post(NEW, {}, HTTP_PREFER="wait=20")
+        return client.get(LIGHT, {"updated_since": cursor}, HTTP_PREFER="wait=20")
+
+    with asking(ask) as asked:
+        wait_until_held()
+        with transaction.atomic():
+            change(account, token)
+            take_back([fold.pk])
+        response = asked.result(DEADLINE_SECONDS)
+
+    fold.refresh_from_db()
+    assert response.status_code == 401
+    assert fold.new
 
 
 @committed

@@ -183,6 +183,31 @@ def test_client_that_goes_away_in_the_middle_leaves_no_trace(
     assert "Traceback" not in service.log
 
 
+def test_body_that_is_whole_json_before_its_end_is_refused(
+    service: Service, account: Account
+) -> None:
+    with connecting(service) as connection:
+        connection.sendall(make_head(account, length=300) + b'{"name": "half"}')
+        connection.shutdown(socket.SHUT_WR)
+        status, answer = read_answer(connection)
+
+    assert (status, answer["detail"]) == (400, "The body broke off.")
+
+
+@pytest.mark.parametrize("path", ["tokens/", "submissionfold/bulk/"])
+def test_body_in_chunks_is_refused_and_not_taken_for_none(
+    service: Service, account: Account, path: str
+) -> None:
+    head = make_head(account, length=0, path=path)
+    in_chunks = head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with connecting(service) as connection:
+        connection.sendall(in_chunks + b"2\r\n{}\r\n0\r\n\r\n")
+        status, answer = read_answer(connection)
+
+    assert status == 411
+    assert answer["errors"][0]["code"] == "length_required"  # type: ignore[index]
+
+
 def test_body_at_a_fair_rate_may_take_longer(
     service: Service, account: Account, tmp_path: Path
 ) -> None:

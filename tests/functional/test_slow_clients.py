@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -148,6 +148,22 @@ def test_clients_that_trickle_on_every_thread_keep_nobody_out_for_long(
             connection.sendall(make_head(account, length=1000) + b"{")
 
         assert account.send("GET", "rawdata/").status_code == 200
+
+
+def test_clients_that_leave_their_side_open_hold_up_nobody(
+    service: Service, account: Account
+) -> None:
+    request = f"GET /runapp/ HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connecting(service)) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(request)
+        assert all(map(is_closed, connections))  # on the other side only
+
+        assert account.send("GET", "rawdata/").status_code == 200
+
+    assert time.monotonic() - begun < 5  # gunicorn waits for two seconds, one after another
 
 
 def test_body_over_the_limit_is_refused_before_it_is_sent(

@@ -9,7 +9,8 @@ A front end posts datasets and submissions, datarun trains each submission fold 
 front end fetches predictions, times, memory and logs. `docs/api.md` tells it as a story, with every
 rule that does not fit into a schema.
 
-* **Accounts.** Each sees its own rows; what belongs to others does not exist for it: 404.
+* **Accounts.** Each sees its own rows and what others share with it; the rest does not exist for
+  it: 404.
 * **Encodings.** The format `zlib-file` is base64 of zlib of a file's bytes; `zlib-int64` and
   `zlib-float64` are base64 of zlib of numbers, little endian, in C order.
 * **Refusals** have one shape, with stable codes for programs. A method that a path does not have is

@@ -5,13 +5,20 @@ sending a byte now and then, would keep everybody else out. Here a head must arr
 seconds, and a body at a least rate once its first seconds are over (as Apache's mod_reqtimeout has
 it). A head that is late closes the connection; of a body that is late the application is told by a
 TimeoutError.
+
+gunicorn waits up to two seconds for the other side before it closes a connection, in the one thread
+that accepts and hands out requests: a client that leaves its side open would hold up all others.
+Here that is waited for in threads of their own, and not at all where more clients need one.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from gunicorn.http import get_parser
@@ -75,7 +82,28 @@ class TimedSocket:
 
 
 class TimedWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's worker with threads, which reads by sockets as above."""
+    """gunicorn's worker with threads, which reads by sockets as above, and closes aside."""
+
+    def init_process(self) -> None:
+        self._closers = ThreadPoolExecutor(self.cfg.threads, "closing")
+        self._free_closers = threading.Semaphore(self.cfg.threads)
+        super().init_process()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        conn.close = partial(self._close, conn)
+        super().finish_request(conn, fs)
+
+    def _close(self, conn: Any, graceful: bool = False) -> None:
+        if graceful and self._free_closers.acquire(blocking=False):
+            self._closers.submit(self._close_aside, conn)
+        else:
+            type(conn).close(conn)
+
+    def _close_aside(self, conn: Any) -> None:
+        try:
+            type(conn).close(conn, graceful=True)
+        finally:
+            self._free_closers.release()
 
     def enqueue_req(self, conn: Any) -> None:
         if conn.parser is None and not self.cfg.is_ssl:

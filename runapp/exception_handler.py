@@ -24,6 +24,7 @@ _STATUSES: dict[type[ours.DatarunError], int] = {
     ours.TooSlow: 408,
     ours.Conflict: 409,
     ours.Gone: 410,
+    ours.LengthRequired: 411,
     ours.TooLarge: 413,
     ours.TooMany: 429,
     ours.QuotaExceeded: 429,

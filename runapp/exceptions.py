@@ -62,6 +62,12 @@ class TooSlow(DatarunError):
     code = "timeout"
 
 
+class LengthRequired(DatarunError):
+    """A body whose length is not told (411)."""
+
+    code = "length_required"
+
+
 class TooLarge(DatarunError):
     """More bytes than the server takes (413)."""
 

@@ -16,6 +16,7 @@ from rest_framework.parsers import BaseParser
 from runapp.exceptions import InvalidInput, TooLarge, TooSlow
 
 _BROKEN = "parse_error"
+_BROKE_OFF = "The body broke off."
 _MOST_SHOWN = 40
 # Some fields make text of what they are given, by recursion.
 _MOST_DEPTH = 64
@@ -46,6 +47,8 @@ class BoundedJSONParser(BaseParser):
         body = b"" if announced > most else _read(stream, most + 1)
         if max(announced, len(body)) > most:
             raise TooLarge(f"The body is larger than the {most // 2**20} MB that are taken.")
+        if len(body) < announced:
+            raise ParseError(_BROKE_OFF, code=_BROKEN)
         try:
             tree = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -60,7 +63,7 @@ def _read(stream: IO[Any], most: int) -> bytes:
     except UnreadablePostError as error:
         if isinstance(error.__cause__, TimeoutError):
             raise TooSlow("The body came too slowly; send it at once.") from error
-        raise ParseError("The body broke off.", code=_BROKEN) from error
+        raise ParseError(_BROKE_OFF, code=_BROKEN) from error
     return body
 
 

@@ -3,7 +3,8 @@
 A client breaks when it may no longer send what it sent, or is answered what it was not told of.
 So what is sent may become more, and what is answered less: a new property of an answer harms nobody
 who was told to pass over it, a new required property of a body harms everybody. Descriptions,
-examples, links, tags and refusals that are new do not count, nor do bounds of what is answered.
+examples, links, tags and refusals that are new do not count, nor do bounds of what is answered. A
+keyword of JSON Schema that is not compared here may not change at all.
 """
 
 from __future__ import annotations
@@ -19,12 +20,19 @@ METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 _LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _FORMS = ("format", "contentEncoding", "contentMediaType")
+_INNER = {"items": "[]", "additionalProperties": "{}", "propertyNames": "{name}"}
+_COMPARED = {
+    *("type", "enum", "anyOf", "pattern", "properties", "required"),
+    *(*_LEAST, *_MOST, *_FORMS, *_INNER),
+}
+_SAYS_NOTHING = {"title", "description", "example", "examples", "default", "deprecated"}
 _ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
 def list_breaking_changes(old: Document, new: Document) -> list[str]:
     """Return a sentence for each change that breaks clients."""
-    return list(_compare_paths(Comparison(old, new)))
+    both = Comparison(old, new)
+    return [*_compare_sign_ins(both), *_compare_paths(both)]
 
 
 def may_break(old: str, new: str) -> bool:
@@ -70,6 +78,17 @@ def _follow(document: Document, part: Any) -> Any:
     return part
 
 
+def _compare_sign_ins(both: Comparison) -> Iterator[str]:
+    now = both.new["components"].get("securitySchemes", {})
+    for name, scheme in both.old["components"].get("securitySchemes", {}).items():
+        if _leave_out_words(scheme) != _leave_out_words(now.get(name, {})):
+            yield both.at(name).say("who signs in by it has to do so otherwise")
+
+
+def _leave_out_words(part: Schema) -> Schema:
+    return {key: value for key, value in part.items() if key not in _SAYS_NOTHING}
+
+
 def _compare_paths(both: Comparison) -> Iterator[str]:
     for path, operations in both.old["paths"].items():
         for method in METHODS:
@@ -91,6 +110,9 @@ def _compare_operations(both: Comparison, old: Schema, new: Schema) -> Iterator[
             yield both.say(f"{' and '.join(alternative)} no longer signs in")
     yield from _compare_parameters(both, old, new)
     yield from _compare_bodies(both, old.get("requestBody"), new.get("requestBody"))
+    for status in new["responses"].keys() - old["responses"].keys():
+        if status < "400":
+            yield both.at(f" {status}").say("is a success that is new")
     for status, answer in old["responses"].items():
         place = both.at(f" {status}")
         if status not in new["responses"]:
@@ -110,7 +132,7 @@ def _compare_parameters(both: Comparison, old: Schema, new: Schema) -> Iterator[
             continue
         if now[key].get("required") and not parameter.get("required"):
             yield place.say("has become required")
-        for keyword in ("style", "explode"):
+        for keyword in ("style", "explode", "allowEmptyValue"):
             if parameter.get(keyword) != now[key].get(keyword):
                 yield place.say(f"its {keyword} has changed")
         yield from _compare_sent(place, parameter.get("schema", {}), now[key].get("schema", {}))
@@ -137,9 +159,13 @@ def _compare_bodies(both: Comparison, old: Schema | None, new: Schema | None) ->
 
 
 def _compare_answers(both: Comparison, old: Schema, new: Schema) -> Iterator[str]:
-    for name in old.get("headers", {}):
+    for name, header in old.get("headers", {}).items():
+        place = both.at(f" header {name}")
         if name not in new.get("headers", {}):
-            yield both.at(f" header {name}").say("is gone")
+            yield place.say("is gone")
+            continue
+        before, now = both.read_old(header), both.read_new(new["headers"][name])
+        yield from _compare_answered(place, before.get("schema", {}), now.get("schema", {}))
     for media_type, content in old.get("content", {}).items():
         if media_type not in new.get("content", {}):
             yield both.say(f"{media_type} is no longer answered")
@@ -201,14 +227,16 @@ def _compare_answered(both: Comparison, old: Schema, new: Schema) -> Iterator[st
 
 def _compare_inner(both: Comparison, old: Schema, new: Schema, *, is_sent: bool) -> Iterator[str]:
     compare = _compare_sent if is_sent else _compare_answered
-    for keyword, place in (
-        ("items", "[]"),
-        ("additionalProperties", "{}"),
-        ("propertyNames", "{name}"),
-    ):
-        before, now = old.get(keyword, {}), new.get(keyword, {})
+    for keyword, place in _INNER.items():
+        # True is any value, as {} is.
+        before, now = old.get(keyword, True), new.get(keyword, True)
+        before, now = ({} if part is True else part for part in (before, now))
         if isinstance(before, dict) and isinstance(now, dict) and (before or now):
             yield from compare(both.at(place), before, now)
+    for keyword in sorted(old.keys() | new.keys()):
+        is_told = keyword in _COMPARED | _SAYS_NOTHING or keyword.startswith("x-")
+        if not is_told and old.get(keyword) != new.get(keyword):
+            yield both.say(f"its {keyword} has changed")
 
 
 def _compare_either(both: Comparison, old: Schema, new: Schema, *, is_sent: bool) -> Iterator[str]:

@@ -48,7 +48,7 @@ class TokenScheme(OpenApiAuthenticationExtension):
     name = "token"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
-        description = "`Token <key>`, with a key that an operator made."
+        description = "`Token <key>`, with the key of one of the account's tokens."
         return {
             "type": "apiKey",
             "in": "header",

@@ -167,6 +167,7 @@ REFUSALS: dict[int, tuple[str, Schema]] = {
             "InvalidInput",
         ),
     ),
+    411: ("LengthRequired", _refuse("The body came in chunks, without a `Content-Length`.")),
     413: ("TooLarge", _refuse("The body, or what it unpacks to, is larger than the server takes.")),
     414: (
         "URITooLong",

@@ -18,7 +18,7 @@ from runapp.schema.types import Schema, refer
 JSON = "application/json"
 # Whatever is asked may end so.
 _ALWAYS = (401, 406, 414, 429, 500, 503)
-_WITH_BODY = (400, 408, 413, 415)
+_WITH_BODY = (400, 408, 411, 413, 415)
 
 
 @dataclass(frozen=True)

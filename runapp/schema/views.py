@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import (
     SpectacularAPIView,
     SpectacularRedocView,
@@ -22,8 +24,21 @@ _POLICY = (
 )
 
 
+_GENERATING = threading.Lock()
+
+
+class OneAtATime(SchemaGenerator):
+    """drf-spectacular's, whose first documents fail when several threads make one."""
+
+    def get_schema(self, *args: Any, **options: Any) -> Any:
+        with _GENERATING:
+            return super().get_schema(*args, **options)  # type: ignore[no-untyped-call]  # it has no types
+
+
 class Document(SpectacularAPIView):
     """The OpenAPI document, as YAML or as JSON."""
+
+    generator_class = OneAtATime
 
 
 class _Page:

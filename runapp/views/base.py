@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from runapp.access import Scope, read_scope
 from runapp.authentication import renew_account
+from runapp.exceptions import LengthRequired
 from runapp.models import AccessToken
 from runapp.outages import is_locked
 from runapp.selectors import find_owner
@@ -62,8 +63,21 @@ class DatarunView(APIView):
         return find_owner(scope=self.scope, name=self.request.query_params.get("owner"))
 
 
+def read_body(request: Request) -> Any:
+    """Return the request's body, decoded.
+
+    Raises
+    ------
+    LengthRequired
+        When its length is not told: Django reads nothing of such a body.
+    """
+    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+        raise LengthRequired("The body came in chunks; send it with a Content-Length.")
+    return request.data
+
+
 def read_input(serializer: type[BaseSerializer[Any]], request: Request) -> dict[str, Any]:
     """Return the request's validated body; raises DRF's ValidationError."""
-    checked = serializer(data=request.data)
+    checked = serializer(data=read_body(request))
     checked.is_valid(raise_exception=True)
     return cast(dict[str, Any], checked.validated_data)

@@ -27,7 +27,7 @@ from runapp.services import bulk
 from runapp.services.folds import PostedFold
 from runapp.services.submissions import PostedSubmission
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView
+from runapp.views.base import DatarunView, read_body
 
 # Answers that are larger wait on disk.
 _MOST_BYTES_IN_MEMORY = 8 * 2**20
@@ -37,7 +37,7 @@ class SubmissionFoldBulk(DatarunView):
     """Post up to ten thousand folds; each is taken or refused by itself."""
 
     def post(self, request: Request) -> HttpResponseBase:
-        bodies = _check_bodies(request.data)
+        bodies = _check_bodies(read_body(request))
         intake = Intake(self, names=read_fields(request.query_params))
         with ExitStack() as stack:
             spool = stack.enter_context(tempfile.SpooledTemporaryFile(_MOST_BYTES_IN_MEMORY))

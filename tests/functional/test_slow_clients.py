@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -150,6 +150,22 @@ def test_clients_that_trickle_on_every_thread_keep_nobody_out_for_long(
         assert account.send("GET", "rawdata/").status_code == 200
 
 
+def test_clients_that_leave_their_side_open_hold_up_nobody(
+    service: Service, account: Account
+) -> None:
+    request = f"GET /runapp/ HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connecting(service)) for _ in range(4)]
+        for connection in connections:
+            connection.sendall(request)
+        assert all(map(is_closed, connections))  # on the other side only
+
+        assert account.send("GET", "rawdata/").status_code == 200
+
+    assert time.monotonic() - begun < 5  # gunicorn waits for two seconds, one after another
+
+
 def test_body_over_the_limit_is_refused_before_it_is_sent(
     service: Service, account: Account
 ) -> None:
@@ -181,6 +197,31 @@ def test_client_that_goes_away_in_the_middle_leaves_no_trace(
 
     assert account.send("GET", "rawdata/").status_code == 200
     assert "Traceback" not in service.log
+
+
+def test_body_that_is_whole_json_before_its_end_is_refused(
+    service: Service, account: Account
+) -> None:
+    with connecting(service) as connection:
+        connection.sendall(make_head(account, length=300) + b'{"name": "half"}')
+        connection.shutdown(socket.SHUT_WR)
+        status, answer = read_answer(connection)
+
+    assert (status, answer["detail"]) == (400, "The body broke off.")
+
+
+@pytest.mark.parametrize("path", ["tokens/", "submissionfold/bulk/"])
+def test_body_in_chunks_is_refused_and_not_taken_for_none(
+    service: Service, account: Account, path: str
+) -> None:
+    head = make_head(account, length=0, path=path)
+    in_chunks = head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    with connecting(service) as connection:
+        connection.sendall(in_chunks + b"2\r\n{}\r\n0\r\n\r\n")
+        status, answer = read_answer(connection)
+
+    assert status == 411
+    assert answer["errors"][0]["code"] == "length_required"  # type: ignore[index]
 
 
 def test_body_at_a_fair_rate_may_take_longer(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -61,3 +63,24 @@ def test_page_may_load_nothing_from_elsewhere(path: str) -> None:
 
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "http" not in policy
+
+
+def test_first_documents_that_are_asked_for_at_once_are_answered() -> None:
+    # In a process of its own: what fails is done once in each.
+    code = """
+import django, sys
+django.setup()
+from concurrent.futures import ThreadPoolExecutor
+from django.test import Client
+Client().get("/docs/", HTTP_HOST="localhost")  # all else is there
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(8) as pool:
+    answers = pool.map(lambda _: Client().get("/schema/", HTTP_HOST="localhost"), range(8))
+    assert {answer.status_code for answer in answers} == {200}
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr

@@ -49,7 +49,10 @@ def make_document() -> dict[str, Any]:
         "requestBody": {"content": {"application/json": {"schema": body}}},
         "responses": {
             "201": {
-                "headers": {"ETag": {}},
+                "headers": {
+                    "ETag": {},
+                    "Retry-After": {"$ref": "#/components/headers/Retry-After"},
+                },
                 "content": {
                     "application/json": {
                         "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}
@@ -68,6 +71,8 @@ def make_document() -> dict[str, Any]:
             "schemas": {"Row": row},
             "parameters": {"limit": limit},
             "responses": {"Bad": bad},
+            "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+            "securitySchemes": {"token": {"type": "apiKey", "name": "X", "description": "A key."}},
         },
     }
 
@@ -172,12 +177,32 @@ BREAKING: list[tuple[Change, str]] = [
     ),
     (lambda d: get_post(d)["responses"].pop("400"), "POST /rows/ 400: is no longer answered"),
     (
-        lambda d: get_post(d)["responses"]["201"]["headers"].clear(),
+        lambda d: get_post(d)["responses"]["201"]["headers"].pop("ETag"),
         "POST /rows/ 201 header ETag: is gone",
     ),
     (
         lambda d: get_post(d)["responses"]["201"]["content"].clear(),
         "POST /rows/ 201: application/json is no longer answered",
+    ),
+    (
+        lambda d: get_post(d)["responses"].update({"202": {}}),
+        "POST /rows/ 202: is a success that is new",
+    ),
+    (
+        lambda d: d["components"]["headers"]["Retry-After"]["schema"].update(type="string"),
+        "POST /rows/ 201 header Retry-After: it may now be string",
+    ),
+    (
+        lambda d: d["components"]["securitySchemes"]["token"].update(name="Y"),
+        "token: who signs in by it has to do so otherwise",
+    ),
+    (
+        lambda d: get_body(d)["properties"]["count"].update(multipleOf=5),
+        "POST /rows/ body.count: its multipleOf has changed",
+    ),
+    (
+        lambda d: get_row(d)["properties"]["state"].update({"not": {"const": "NEW"}}),
+        "POST /rows/ 201[].state: its not has changed",
     ),
     (lambda d: get_row(d)["properties"].pop("time"), "POST /rows/ 201[].time: is gone"),
     (lambda d: get_row(d)["required"].remove("id"), "POST /rows/ 201[].id: may now be missing"),
@@ -212,6 +237,7 @@ HARMLESS: list[Change] = [
     lambda d: get_post(d)["parameters"].reverse(),
     lambda d: get_post(d)["responses"].update({"409": {}}),
     lambda d: get_post(d)["security"].append({"key": []}),
+    lambda d: d["components"]["securitySchemes"]["token"].update(description="Other words"),
     lambda d: d["components"]["parameters"]["limit"]["schema"].update(maximum=101),
     lambda d: d["components"]["parameters"]["limit"]["schema"].update(type="number"),
     lambda d: get_body(d)["properties"].update(more={"type": "string"}),

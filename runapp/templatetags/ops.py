@@ -45,9 +45,9 @@ def _show(letter: str) -> str:
 
 
 @register.filter
-def age(seconds: float | None) -> str:
+def age(seconds: float | str | None) -> str:
     """Return a duration in the unit that suits it."""
-    if seconds is None:
+    if seconds is None or isinstance(seconds, str):  # templates have "" for what is not there
         return "-"
     for size, unit in _UNITS:
         if seconds >= size:
@@ -56,9 +56,9 @@ def age(seconds: float | None) -> str:
 
 
 @register.filter
-def figure(number: float | None) -> str:
+def figure(number: float | str | None) -> str:
     """Return a measured number with three digits that count."""
-    if number is None:
+    if number is None or isinstance(number, str):
         return "-"
     return f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
 

@@ -12,8 +12,9 @@ from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.models import RawData, SubmissionFold
+from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
+from runapp.services.attempts import begin_attempt
 from runapp.services.sharing import share_raw_data
 from tests.factories import (
     PASSWORD,
@@ -220,8 +221,6 @@ def test_oldest_waiting_is_found_at_any_priority(
 
 def test_lost_worker_is_told(operator: User) -> None:
     make_live_worker()
-    from runapp.models import Worker
-
     Worker.objects.update(seen_at=F("seen_at") - timedelta(minutes=5))
 
     response = sign_in(operator).get("/ops/")
@@ -368,6 +367,21 @@ def test_fold_tells_why_and_where_it_waits(operator: User, ada: User, iris: RawD
     assert "<strong>behind_others</strong>" in page
     assert "number 2 in the queue" in place
     assert "likely to start" in place
+
+
+def test_fold_that_runs_tells_of_what_it_has_not_used_yet(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    fold = make_fold(ada, iris)
+    rows = SubmissionFold.objects.filter(pk=fold.pk)
+    rows.update(phase="running", attempt=1, worker="w/1/2", started_at=F("queued_at"))
+    fold.refresh_from_db()
+    begin_attempt(fold=fold)
+
+    page = read(sign_in(operator), f"/ops/folds/{fold.pk}/")
+
+    assert "running, for" in page
+    assert "<td>runs</td>" in page
 
 
 def test_part_is_answered_again_only_when_something_changed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from runapp import converters  # noqa: F401 - importing it registers them
-from runapp.views.ops import actions, datasets, folds, overview, sign_in
+from runapp.views.ops import accounts, actions, datasets, folds, overview, sign_in
 
 app_name = "ops"
 
@@ -21,4 +21,7 @@ urlpatterns = [
     path("datasets/", datasets.show_datasets, name="datasets"),
     path("datasets/<id:pk>/", datasets.show_dataset, name="dataset"),
     path("datasets/<id:pk>/pause/", datasets.pause_dataset, name="pause"),
+    path("submissions/<id:pk>/", accounts.show_submission, name="submission"),
+    # Names may hold whatever a path may.
+    path("accounts/<path:name>/", accounts.show_account, name="account"),
 ]

@@ -67,11 +67,21 @@ class Line:
     queued_at: datetime
     finished_at: datetime | None
 
+    @property
+    def kind(self) -> str:
+        """Which colour its state has: what runs has one, whatever it has come to."""
+        return name_kind(phase=self.phase, state=self.state)
+
     def to_json(self) -> dict[str, Any]:
         shown = asdict(self)
         for name in _AS_THEY_ARE:
             del shown[name]
         return shown
+
+
+def name_kind(*, phase: str, state: str) -> str:
+    """Return what tells apart folds that wait, run, were tested and have failed."""
+    return state if phase == Phase.DONE else phase
 
 
 def read_lines(folds: QuerySet[SubmissionFold], *, most: int) -> list[Line]:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from runapp.access import READERS, Scope
+from runapp.board.fold_lines import name_kind
 from runapp.exceptions import NotFound
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.selectors import read_circumstances
@@ -53,6 +54,11 @@ class Story:
     log: Log | None
     may_read: bool
     versions: dict[str, str]
+
+    @property
+    def kind(self) -> str:
+        """Which colour its state has."""
+        return name_kind(phase=self.fold.phase, state=self.fold.state)
 
     @property
     def running_seconds(self) -> float | None:

@@ -208,6 +208,8 @@ def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) 
         fold_path,
         "ops/datasets/",
         f"ops/datasets/{stage.raw_data_id}/",
+        "ops/submissions/1/",
+        "ops/accounts/ada/",
     ):
         window.page.goto(path)
         for scheme, size in ((LIGHT, WIDE), (DARK, NARROW)):

@@ -116,7 +116,7 @@ def test_folds_are_cancelled_with_an_event_each(client: Client, ada: User, iris:
 
     results = steer(client, "cancel", *map(see, folds))
 
-    assert results == [(True, "Cancel")] * 2
+    assert results == [(True, "It ends.")] * 2
     rows = SubmissionFold.objects.values_list("phase", "error_code")
     assert set(rows) == {("done", "cancelled")}
     assert list_events() == [
@@ -137,7 +137,7 @@ def test_fold_that_changed_meanwhile_is_told_and_left_alone(
 
     assert results == [
         (False, "It changed meanwhile: already ended, cancelled."),
-        (True, "Priority H"),
+        (True, "It has priority H."),
     ]
     assert [event[0] for event in list_events()] == ["priority_changed"]
 
@@ -189,7 +189,7 @@ def test_finished_fold_is_run_again_from_the_start(
     work()
     fold.refresh_from_db()
 
-    assert results == [(True, "Run again")]
+    assert results == [(True, "It waits again.")]
     assert reset == ("waiting", "TODO", "", True, None)
     assert n_predictions == 0
     assert (fold.state, fold.attempt) == ("TESTED", 2)

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
+from runapp.services.quotas import set_quota
 from runapp.services.sharing import share_raw_data
 from tests.factories import (
     PASSWORD,
@@ -61,6 +62,8 @@ def list_paths(fold: SubmissionFold) -> list[str]:
         f"/ops/folds/{fold.pk}/",
         "/ops/datasets/",
         f"/ops/datasets/{fold.raw_data_id}/",
+        f"/ops/submissions/{fold.submission_id}/",
+        "/ops/accounts/ada/",
     ]
 
 
@@ -422,6 +425,37 @@ def test_dataset_shows_grid_charts_and_what_is_left(
     # As the stand-in of the runner tells.
     assert [chart.median for chart in story.charts] == [1.875, 1.3125, 5 / 1024]
     assert story.seconds_left == 1.875
+
+
+def test_submission_names_its_files_to_readers_only(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    fold = finish_fold(ada, iris)
+    client = sign_in(operator)
+    path = f"/ops/submissions/{fold.submission_id}/"
+
+    before = read(client, path)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    after = read(client, path)
+
+    assert "classifier.py" not in before
+    assert "classifier.py" in after
+    assert f"/ops/folds/{fold.pk}/" in before
+
+
+def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:
+    set_quota(account=ada, changes={"folds_per_day": 9, "waiting_folds": None})
+    make_fold(ada, iris)
+    client = sign_in(operator)
+
+    response = client.get("/ops/accounts/ada/")
+
+    rooms = {room.name: (room.used, room.limit) for room in response.context["story"].rooms}
+    assert rooms["waiting folds"] == (1, None)
+    assert rooms["folds today"] == (1, 9)
+    assert rooms["stored, MB"][0] > 0
+    assert client.get("/ops/accounts/nobody/").status_code == 404
+    assert client.get("/ops/accounts/%00/").status_code == 404
 
 
 def test_dataset_is_paused_and_goes_on(operator: User, iris: RawData) -> None:

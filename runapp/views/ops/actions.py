@@ -39,6 +39,7 @@ class Deed:
     name: str
     title: str
     sentence: str
+    outcome: str
     do: Callable[[Seen], object]
 
 
@@ -65,15 +66,34 @@ def _prioritise(priority: str) -> Callable[[Seen], object]:
 DEEDS = {
     deed.name: deed
     for deed in (
-        Deed("cancel", "Cancel", "Waiting folds end now, running ones within seconds.", _cancel),
+        Deed(
+            "cancel",
+            "Cancel",
+            "Waiting folds end now, running ones within seconds.",
+            "It ends.",
+            _cancel,
+        ),
         Deed(
             "rerun",
             "Run again",
             "Finished folds lose their results and go back into the queue.",
+            "It waits again.",
             lambda seen: rerun_fold(seen=seen),
         ),
-        Deed("high", "Priority H", "They are run before all of priority L.", _prioritise("H")),
-        Deed("low", "Priority L", "They are run after all of priority H.", _prioritise("L")),
+        Deed(
+            "high",
+            "Priority H",
+            "They are run before all of priority L.",
+            "It has priority H.",
+            _prioritise("H"),
+        ),
+        Deed(
+            "low",
+            "Priority L",
+            "They are run after all of priority H.",
+            "It has priority L.",
+            _prioritise("L"),
+        ),
     )
 }
 
@@ -120,7 +140,7 @@ def _do(deed: Deed, seen: Seen) -> tuple[bool, str]:
         deed.do(seen)
     except DatarunError as error:
         return False, error.message
-    return True, deed.title
+    return True, deed.outcome
 
 
 def _find_lines(ticked: list[Seen]) -> dict[int, Line]:

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "axes",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_htmx",
     "runapp",
 ]
 
@@ -79,6 +80,7 @@ MIDDLEWARE = [
     "runapp.middleware.tell_audit",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
     "runapp.middleware.MeasureRequests",
 ]

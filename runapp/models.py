@@ -220,6 +220,7 @@ class Submission(models.Model):
                 fields=["owner", "databoard_s_id"], name="submission_id_of_owner"
             ),
         ]
+        indexes = [models.Index(fields=["databoard_s_id"], name="submission_client_ids")]
 
     def __str__(self) -> str:
         return f"submission {self.databoard_s_id}"
@@ -243,7 +244,7 @@ class SubmissionFold(models.Model):
     )
     submission = models.ForeignKey(Submission, models.CASCADE, related_name="folds")
     # The submission's own, again: the queue is ordered by it.
-    raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="folds")
+    raw_data = models.ForeignKey(RawData, models.CASCADE, related_name="folds", db_index=False)
     databoard_sf_id = models.BigIntegerField(null=True)
     # zlib-compressed little-endian int64, the wire form less its base64.
     train_is = models.BinaryField()
@@ -335,6 +336,21 @@ class SubmissionFold(models.Model):
                 fields=["owner", "predictions_bytes"],
                 name="fold_stored",
                 condition=Q(predictions_bytes__gt=0),
+            ),
+            # What operators look at, in the order of their lists.
+            models.Index(fields=["raw_data", "id"], name="fold_of_dataset"),
+            models.Index(fields=["raw_data", "state", "id"], name="fold_states_of_dataset"),
+            models.Index(fields=["state", "id"], name="fold_states"),
+            models.Index(fields=["queued_at", "id"], name="fold_queued"),
+            models.Index(
+                fields=["finished_at", "id", "state"],
+                name="fold_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
+            models.Index(
+                fields=["error_code", "id"],
+                name="fold_errors",
+                condition=Q(error_code__isnull=False),
             ),
         ]
 

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
+from runapp.selectors import keep_phase
 from runapp.transitions import Phase, State
 
 STATES = [str(state) for state in State]
@@ -26,6 +27,7 @@ ERROR_CODES = sorted(
     - {Outcome.TESTED.value, Outcome.STOPPED.value}
     | {"cancelled", "split_error", "worker_lost", "internal_error"}
 )
+_MOST_DIGITS = len(str(MAX_CLIENT_ID))
 _AGE = re.compile(r"(\d{1,6})([smhd]?)", re.ASCII)
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -40,6 +42,8 @@ class Search:
         A state as clients see it, or a phase.
     dataset : str, optional
         Its id, or its name, which several accounts may have given.
+    submission : str, optional
+        Its id as its client gave it, which several accounts may have.
     worker : str, optional
         What the name of the slot that ran it begins with.
     older_than : str, optional
@@ -49,6 +53,7 @@ class Search:
     state: str = ""
     error_code: str = ""
     dataset: str = ""
+    submission: str = ""
     owner: str = ""
     priority: str = ""
     worker: str = ""
@@ -56,9 +61,11 @@ class Search:
 
     def find(self) -> QuerySet[SubmissionFold]:
         """Return the folds that fit, the newest first."""
-        if self.explain():
+        if any(self._explain_words()):
             return SubmissionFold.objects.none()
         rows = SubmissionFold.objects.filter(self._make_condition()).order_by("-pk")
+        if self.state in PHASES:
+            rows = keep_phase(rows, Phase(self.state))
         age = _parse_age(self.older_than)
         return rows if age is None else rows.filter(queued_at__lt=Now() - age)
 
@@ -68,12 +75,14 @@ class Search:
 
     def _make_condition(self) -> Q:
         condition = Q()
-        if self.state:
-            condition &= Q(phase=self.state) if self.state in PHASES else Q(state=self.state)
+        if self.state in STATES:
+            condition &= Q(state=self.state)
         if self.error_code:
             condition &= Q(error_code=self.error_code)
         if self.dataset:
             condition &= Q(raw_data__in=self._find_datasets())
+        if self.submission:
+            condition &= Q(submission__databoard_s_id=int(self.submission))
         if self.owner:
             condition &= Q(owner__username=self.owner)
         if self.priority:
@@ -84,8 +93,7 @@ class Search:
 
     def _find_datasets(self) -> QuerySet[RawData]:
         condition = Q(name=self.dataset)
-        is_number = self.dataset.isascii() and self.dataset.isdigit()
-        if is_number and int(self.dataset) <= MAX_CLIENT_ID:
+        if _is_id(self.dataset):
             condition |= Q(pk=int(self.dataset))
         return RawData.objects.filter(condition)
 
@@ -97,10 +105,20 @@ class Search:
         ):
             if value and value not in known:
                 yield f"There is no {name} {value}; there are: {', '.join(known)}."
+        if self.submission and not _is_id(self.submission):
+            yield f"{self.submission} is no submission's id, which is a number."
+        for name, value in (("dataset", self.dataset), ("owner", self.owner)):
+            if "\0" in value:
+                yield f"No {name} has such a name."
+        if "\0" in self.worker:
+            yield "No worker has such a name."
         if self.older_than and _parse_age(self.older_than) is None:
             yield f"{self.older_than} is no age; it looks like 90s, 30m, 2h or 1d."
 
     def _explain_names(self) -> Iterator[str]:
+        # PostgreSQL refuses to look for a NUL.
+        if "\0" in f"{self.dataset}{self.owner}{self.worker}":
+            return
         if self.dataset and not self._find_datasets().exists():
             yield f"There is no dataset {self.dataset}, by name or id."
         if self.owner and not User.objects.filter(username=self.owner).exists():
@@ -114,6 +132,11 @@ class Search:
         return known.exists() or (
             SubmissionFold.objects.filter(worker__startswith=self.worker).exists()
         )
+
+
+def _is_id(text: str) -> bool:
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return is_number and int(text) <= MAX_CLIENT_ID
 
 
 def _parse_age(text: str) -> timedelta | None:

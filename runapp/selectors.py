@@ -25,6 +25,7 @@ from django.db.models import (
     TextField,
     Value,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.access import Scope
@@ -332,6 +333,12 @@ def read_feed_of_events() -> Feed:
     return Feed(epoch=epoch, clock=last + n_latest, seq=last + n_latest, removed=0)
 
 
+def keep_phase(folds: QuerySet[SubmissionFold], phase: Phase) -> QuerySet[SubmissionFold]:
+    """Keep the folds of one phase, as their partial indexes find them."""
+    # The phase stands in the text: only then is a partial index used.
+    return folds.filter(phase=RawSQL(f"'{phase}'", ()))  # noqa: S611
+
+
 @dataclass(frozen=True)
 class Waiting:
     """The waiting folds of one dataset at one priority, and for how long the oldest waits."""
@@ -347,8 +354,7 @@ def list_waiting() -> list[Waiting]:
 
     One query, answered by the index `fold_waits` alone.
     """
-    # The phase stands in the text: only then is a partial index used.
-    waiting = SubmissionFold.objects.extra(where=[f"phase = '{Phase.WAITING}'"])  # noqa: S610
+    waiting = keep_phase(SubmissionFold.objects.all(), Phase.WAITING)
     groups = waiting.order_by().values("raw_data_id", "priority")
     rows = groups.annotate(count=Count("*"), oldest=Min("queued_at"), now=Now())
     return [

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from runapp.management.fold_lines import Line, Use, read_lines
+from runapp.board.fold_lines import Line, Use, read_lines
 from runapp.management.tables import check_tables_exist
 from runapp.search import ERROR_CODES, PHASES, PRIORITIES, STATES, Search
 
@@ -29,6 +29,7 @@ class Command(BaseCommand):
         add("--state", default="", help=f"one of: {', '.join([*STATES, *PHASES])}")
         add("--error-code", default="", help=f"one of: {', '.join(ERROR_CODES)}")
         add("--dataset", default="", help="its name or its id")
+        add("--submission", default="", help="its id, as its client gave it")
         add("--owner", default="", help="the account that posted it")
         add("--priority", default="", help=f"one of: {', '.join(PRIORITIES)}")
         add("--worker", default="", help="what the name of its worker or slot begins with")

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from runapp.management.roster import Entry, Job, list_entries
+from runapp.board.roster import Entry, Job, list_entries
 from runapp.management.tables import check_tables_exist, show_table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -16,12 +17,15 @@ from runapp.selectors import Circumstances, read_circumstances
 from runapp.transitions import Phase
 
 _COLUMNS = (
-    *("pk", "databoard_sf_id", "owner_id", "owner__username", "submission__databoard_s_id"),
+    *("pk", "databoard_sf_id", "owner_id", "owner__username"),
+    *("submission_id", "submission__databoard_s_id", "finished_at"),
     *("raw_data_id", "raw_data__name", "raw_data__state", "raw_data__paused", "raw_data__limits"),
     *("phase", "state", "error_code", "priority", "attempt", "worker", "queued_at", "started_at"),
     *("train_time", "validation_time", "test_time", "train_cpu_time", "test_cpu_time"),
     *("train_memory", "test_memory", "now"),
 )
+_MUCH = 0.9
+_AS_THEY_ARE = ("owner_id", "submission_id", "queued_at", "finished_at")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Use:
 
     used: float | None
     limit: float
+
+    @property
+    def high(self) -> float:
+        """From where on it is much."""
+        return self.limit * _MUCH
 
 
 @dataclass(frozen=True)
@@ -52,16 +61,36 @@ class Line:
     wall: Use
     cpu: Use
     memory: Use
+    # Pages link to them, and ask whether a fold is still the one that was shown.
+    owner_id: int
+    submission_id: int
+    queued_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def kind(self) -> str:
+        """Which colour its state has: what runs has one, whatever it has come to."""
+        return name_kind(phase=self.phase, state=self.state)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        shown = asdict(self)
+        for name in _AS_THEY_ARE:
+            del shown[name]
+        return shown
+
+
+def name_kind(*, phase: str, state: str) -> str:
+    """Return what tells apart folds that wait, run, were tested and have failed."""
+    return state if phase == Phase.DONE else phase
 
 
 def read_lines(folds: QuerySet[SubmissionFold], *, most: int) -> list[Line]:
     """Return the first of some folds; logs, indices and predictions are not read."""
     # Of everybody's folds, as an operator sees them.
+    rows = list(folds.annotate(now=Now()).values(*_COLUMNS)[:most])
+    if not rows:
+        return []
     circumstances = read_circumstances(scope=Scope(User(), clock=0, is_operator=True))
-    rows = folds.annotate(now=Now()).values(*_COLUMNS)[:most]
     return list(_make_lines(rows, circumstances))
 
 
@@ -87,6 +116,7 @@ def _make_lines(rows: Any, circumstances: Circumstances) -> Iterator[Line]:
             wall=Use(_count_wall(row), limits["wall_seconds"]),
             cpu=Use(cpu, limits["cpu_seconds"]),
             memory=Use(max(peaks) / 1024 if peaks else None, limits["memory_mb"]),
+            **{name: row[name] for name in _AS_THEY_ARE},
         )
 
 

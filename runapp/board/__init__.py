@@ -1,0 +1,1 @@
+"""What operators look at, on pages and by commands: bounded reads, whatever lies in the tables."""

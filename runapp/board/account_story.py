@@ -1,0 +1,110 @@
+"""One submission, and one account: what they have used, may use, and have done lately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from runapp.access import READERS, Scope
+from runapp.allowance import Measure, Standing, read_allowance, read_standing
+from runapp.board.fold_lines import Line, read_lines
+from runapp.events import AuditEvent
+from runapp.exceptions import NotFound
+from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
+
+FOLDS_SHOWN = 50
+EVENTS_SHOWN = 20
+DAYS_SHOWN = 14
+_MB = 2**20
+
+
+@dataclass(frozen=True)
+class SubmissionStory:
+    """One submission; its files are named to those who may read it."""
+
+    submission: Submission
+    lines: tuple[Line, ...]
+    has_more: bool
+    may_read: bool
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is used of one quota; `limit` is None where there is none."""
+
+    name: str
+    used: float
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class AccountStory:
+    """One account: what it may have and do, beside what it has and has done."""
+
+    account: User
+    rooms: tuple[Room, ...]
+    share: FairShare | None
+    days: tuple[DailyUse, ...]
+    events: tuple[Any, ...]
+
+
+def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
+    """Return a submission and its latest folds; in four queries.
+
+    Raises
+    ------
+    NotFound
+        When there is no such submission.
+    """
+    rows = Submission.objects.select_related("raw_data", "owner")
+    submission = rows.filter(pk=pk).first()
+    if submission is None:
+        raise NotFound("There is no such submission.")
+    folds = SubmissionFold.objects.filter(submission=submission).order_by("-pk")
+    lines = read_lines(folds, most=FOLDS_SHOWN + 1)
+    may_read = scope.may(READERS, raw_data_id=submission.raw_data_id, owner_id=submission.owner_id)
+    return SubmissionStory(
+        submission, tuple(lines[:FOLDS_SHOWN]), len(lines) > FOLDS_SHOWN, may_read
+    )
+
+
+def read_account_story(*, name: str) -> AccountStory:
+    """Return an account's use, quotas and latest deeds; in five queries.
+
+    Raises
+    ------
+    NotFound
+        When there is no such account.
+    """
+    rows = User.objects.select_related("fair_share")
+    account = None if "\0" in name else rows.filter(username=name).first()
+    if account is None:
+        raise NotFound("There is no such account.")
+    allowance = read_allowance(owner=account)
+    days = DailyUse.objects.filter(owner=account).order_by("-day", "raw_data_id")[:DAYS_SHOWN]
+    standing = read_standing(
+        owner=account,
+        allowance=allowance,
+        measures=(Measure.WAITING_FOLDS, Measure.STORED_BYTES),
+    )
+    kept = tuple(days)
+    n_today = sum(day.folds for day in kept if day.day == allowance.day)
+    return AccountStory(
+        account=account,
+        rooms=_list_rooms(standing, n_today),
+        share=getattr(account, "fair_share", None),
+        days=kept,
+        events=tuple(AuditEvent.objects.filter(actor=name).order_by("-pk")[:EVENTS_SHOWN]),
+    )
+
+
+def _list_rooms(standing: Standing, n_today: int) -> tuple[Room, ...]:
+    limits, use = standing.allowance.limits, standing.use
+    stored = limits.get(Measure.STORED_BYTES)
+    return (
+        Room("waiting folds", use.waiting_folds, limits.get(Measure.WAITING_FOLDS)),
+        Room("folds today", n_today, limits.get(Measure.FOLDS_PER_DAY)),
+        Room("stored, MB", use.n_bytes / _MB, None if stored is None else stored / _MB),
+    )

@@ -1,0 +1,28 @@
+"""One submission, and one account."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+
+from runapp.access import Scope
+from runapp.board.account_story import read_account_story, read_submission_story
+from runapp.views.ops.base import for_operators, show_live
+
+
+@require_safe
+@for_operators
+def show_submission(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse:
+    """Show a submission and its folds."""
+    return show_live(
+        request,
+        "submission",
+        lambda: {"here": "folds", "story": read_submission_story(pk=pk, scope=scope)},
+    )
+
+
+@require_safe
+@for_operators
+def show_account(request: HttpRequest, scope: Scope, name: str) -> HttpResponse:
+    """Show what an account has used, may use, and has done."""
+    return show_live(request, "account", lambda: {"story": read_account_story(name=name)})

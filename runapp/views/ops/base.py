@@ -1,0 +1,109 @@
+"""What all pages share: who may look, what a browser may load, and parts that are read again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+
+from runapp.access import Scope, read_scope
+from runapp.board.overview import read_pulse
+from runapp.exceptions import NotFound
+
+Rest = ParamSpec("Rest")
+OperatorView = Callable[Concatenate[HttpRequest, Scope, Rest], HttpResponse]
+
+# Nothing from elsewhere, no script and no style within a page: what participants have named or
+# printed could not run, even if it were not escaped.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def for_operators(
+    view: OperatorView[Rest],
+) -> Callable[Concatenate[HttpRequest, Rest], HttpResponse]:
+    """Show a page to operators and superusers only."""
+
+    @wraps(view)
+    def serve(request: HttpRequest, /, *args: Rest.args, **kwargs: Rest.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return protect(_send_to_sign_in(request))
+        scope = read_scope(request.user)
+        if not scope.sees_all:
+            return protect(show(request, "ops/forbidden.html", status=403))
+        try:
+            return protect(view(request, scope, *args, **kwargs))
+        except (NotFound, Http404):
+            return protect(show(request, "ops/missing.html", status=404))
+
+    return serve
+
+
+def protect(response: HttpResponse) -> HttpResponse:
+    """Say what a page may load, and that nobody keeps it."""
+    response.headers["Content-Security-Policy"] = _POLICY
+    add_never_cache_headers(response)
+    return response
+
+
+def show(
+    request: HttpRequest,
+    template: str,
+    context: Mapping[str, Any] | None = None,
+    *,
+    status: int = 200,
+) -> HttpResponse:
+    """Return a page."""
+    return render(request, template, dict(context or {}), status=status)
+
+
+def show_live(
+    request: HttpRequest, name: str, read: Callable[[], Mapping[str, Any]]
+) -> HttpResponse:
+    """Return a page, or only its part that changes where the page itself asks for that.
+
+    Parameters
+    ----------
+    name : str
+        Of the templates: `ops/{name}.html` is the page, and `ops/parts/{name}.html` the part.
+    read : callable
+        Returns what they show; not called when nothing can have changed.
+    """
+    if not is_part(request):
+        return show(request, f"ops/{name}.html", read())
+    etag = _make_etag(request)
+    if request.headers.get("If-None-Match") == etag:
+        return HttpResponse(status=304, headers={"ETag": etag})
+    response = show(request, f"ops/parts/{name}.html", {**read(), "is_part": True})
+    response.headers["ETag"] = etag
+    return response
+
+
+def is_part(request: HttpRequest) -> bool:
+    """Tell whether a page asks for its part that changes."""
+    htmx: HtmxDetails = request.htmx  # type: ignore[attr-defined]
+    return bool(htmx)
+
+
+def _make_etag(request: HttpRequest) -> str:
+    # The account and the page are the browser's to tell apart, but for who signs in anew.
+    about = f"{request.user.pk} {request.get_full_path()} {read_pulse()}"
+    return f'"{hashlib.sha256(about.encode()).hexdigest()[:32]}"'
+
+
+def _send_to_sign_in(request: HttpRequest) -> HttpResponse:
+    to_sign_in = reverse("ops:sign-in")
+    if is_part(request):
+        return HttpResponseClientRedirect(to_sign_in)
+    return redirect_to_login(request.get_full_path(), to_sign_in)

@@ -1,0 +1,230 @@
+"""The operators' pages in a browser, of a service that runs folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, Locator, StorageState, expect
+
+from test_files.examples import IRIS
+from tests.functional import browser as browsers
+from tests.functional.account import Account
+from tests.functional.browser import DARK, LIGHT, NARROW, WIDE, Window
+from tests.functional.conftest import Serve
+from tests.functional.service import Service
+from tests.functional.test_restart import make_code
+
+HOSTILE = """
+import numpy as np
+
+
+class Classifier:
+    def fit(self, X, y):
+        print("<script>alert(1)</script>")
+        print("\\x1b[2J\\x1b[31mred\\x07")
+
+    def predict_proba(self, X):
+        return np.tile([0.25, 0.25, 0.5], (len(X), 1))
+"""
+PRINTED = "<script>alert(1)</script>"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A service with a fold that was tested, and whoever looks at it."""
+
+    service: Service
+    operator: Account
+    account: Account
+    raw_data_id: int
+    tested: int
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsers.running() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def stage(browser: Browser, serve: Serve) -> Stage:
+    service = serve("ops", {"DATARUN_SLOTS": "1"})
+    account = service.make_account("ada")
+    operator = service.make_account("olga")
+    service.manage("createuser", "--superuser", "root", "root@example.org", operator.password)
+    operator.username = "root"
+    raw_data_id = account.post_example(IRIS)
+    account.wait_for_split(raw_data_id)
+    tested = account.post_code(raw_data_id, HOSTILE, train_is=range(60))
+    assert account.wait_for_fold(tested)["state"] == "TESTED"
+    return Stage(service, operator, account, raw_data_id, tested)
+
+
+@pytest.fixture(scope="module")
+def cookies(browser: Browser, stage: Stage) -> StorageState:
+    """What a browser keeps in which the operator is signed in."""
+    with browsers.opening(browser, stage.service.host_url) as window:
+        sign_in(window, stage.operator)
+        expect(window.page.get_by_role("heading", name="Overview")).to_be_visible()
+        return window.page.context.storage_state()
+
+
+@pytest.fixture
+def window(browser: Browser, stage: Stage, cookies: StorageState) -> Iterator[Window]:
+    """A window in which the operator is signed in; nothing may have been complained about."""
+    with browsers.opening(browser, stage.service.host_url, cookies=cookies) as window:
+        yield window
+        assert window.complaints == []
+
+
+def sign_in(window: Window, account: Account) -> None:
+    window.page.goto("ops/")
+    window.page.get_by_label("Name").fill(account.username)
+    window.page.get_by_label("Password").fill(account.password)
+    window.page.get_by_role("button", name="Sign in").click()
+
+
+def open_fold(window: Window, fold: int) -> None:
+    window.page.goto("ops/folds/")
+    window.page.get_by_role("link", name=str(fold), exact=True).click()
+
+
+def find_box(window: Window, fold: int) -> Locator:
+    return window.page.get_by_role("checkbox", name=f"Fold {fold} of ada")
+
+
+def test_wrong_password_is_told_and_a_right_one_signs_in_and_out(
+    browser: Browser, stage: Stage
+) -> None:
+    with browsers.opening(browser, stage.service.host_url) as window:
+        wrong = Account("", stage.operator.username, "not it", stage.service.folder)
+        sign_in(window, wrong)
+        expect(window.page.get_by_role("alert")).to_contain_text("do not fit")
+
+        sign_in(window, stage.operator)
+        expect(window.page.get_by_role("heading", name="Overview")).to_be_visible()
+        window.page.get_by_role("button", name="Sign out").click()
+
+        expect(window.page.get_by_role("heading", name="Sign in")).to_be_visible()
+        assert window.complaints == []
+
+
+def test_account_without_rights_sees_no_data(browser: Browser, stage: Stage) -> None:
+    with browsers.opening(browser, stage.service.host_url) as window:
+        sign_in(window, stage.account)
+
+        expect(window.page.get_by_role("heading", level=1)).to_contain_text("for operators")
+        assert "iris" not in window.page.content()
+
+
+def test_what_a_fold_has_printed_is_shown_and_does_nothing(window: Window, stage: Stage) -> None:
+    open_fold(window, stage.tested)
+
+    log = window.page.locator("pre")
+    expect(log).to_contain_text(PRINTED)
+    # Written out by the runner already; what is not, the page does (tests/integration).
+    expect(log).to_contain_text(r"\x1b[2J\x1b[31mred\x07")
+
+
+def test_list_is_filtered_and_nonsense_is_explained(window: Window, stage: Stage) -> None:
+    page = window.page
+    page.goto("ops/")
+    page.get_by_role("link", name="Folds", exact=True).click()
+    page.get_by_label("state").select_option("ERROR")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_text("No fold fits.")).to_be_visible()
+
+    page.get_by_label("state").select_option("TESTED")
+    page.get_by_role("button", name="Find").click()
+    expect(find_box(window, stage.tested)).to_be_visible()
+
+    page.get_by_label("older than").fill("very old")
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_text("very old is no age")).to_be_visible()
+
+
+def test_running_fold_is_followed_without_reloading_and_run_again(
+    window: Window, stage: Stage
+) -> None:
+    page, account = window.page, stage.account
+    fold = account.post_code(stage.raw_data_id, make_code(seconds=4), train_is=range(60))
+    account.wait_until_running(fold)
+    open_fold(window, fold)
+
+    expect(page.get_by_role("main")).to_contain_text("running, for")
+    expect(page.get_by_role("main")).to_contain_text("ended: TESTED")
+    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="Run again").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Run again: 1 of 1 done")
+    assert account.wait_for_fold(fold)["attempt"] == 2
+
+
+def test_waiting_folds_are_cancelled_in_bulk_and_each_is_told(window: Window, stage: Stage) -> None:
+    page, account = window.page, stage.account
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": True})
+    folds = [
+        account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
+        for _ in range(3)
+    ]
+    page.goto("ops/folds/?state=waiting")
+    for fold in folds:
+        find_box(window, fold).check()
+    # Meanwhile its owner cancels one.
+    account.send("DELETE", f"submissionfold/{folds[0]}/")
+
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Cancel?")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: 2 of 3 done")
+    expect(page.get_by_text("already ended, cancelled")).to_have_count(1)
+    assert {account.read_fold(fold)["error_code"] for fold in folds} == {"cancelled"}
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": False})
+
+
+def test_dataset_is_paused_and_resumed(window: Window, stage: Stage) -> None:
+    page = window.page
+    page.goto(f"ops/datasets/{stage.raw_data_id}/")
+
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    assert stage.account.read_dataset(stage.raw_data_id)["paused"] is True
+    page.get_by_role("button", name="Resume").click()
+
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    assert stage.account.read_dataset(stage.raw_data_id)["paused"] is False
+
+
+def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) -> None:
+    open_fold(window, stage.tested)
+    fold_path = window.page.url
+    for path in (
+        "ops/sign-in/",
+        "ops/",
+        "ops/folds/",
+        fold_path,
+        "ops/datasets/",
+        f"ops/datasets/{stage.raw_data_id}/",
+        "ops/submissions/1/",
+        "ops/accounts/ada/",
+    ):
+        window.page.goto(path)
+        for scheme, size in ((LIGHT, WIDE), (DARK, NARROW)):
+            window.dress(size=size, scheme=scheme)
+
+            assert not window.is_wider_than_its_window(), (path, size)
+            assert window.list_barriers() == [], (path, size, scheme)
+
+
+def test_keyboard_reaches_the_content_at_once(window: Window) -> None:
+    page = window.page
+    page.goto("ops/folds/")
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("main")).to_be_focused()

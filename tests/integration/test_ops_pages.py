@@ -1,0 +1,471 @@
+"""The operators' pages: who sees them, what they show, and what they cost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from django.db.models import F
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from runapp.models import RawData, SubmissionFold, Worker
+from runapp.runner.contract import Outcome
+from runapp.services.attempts import begin_attempt
+from runapp.services.quotas import set_quota
+from runapp.services.sharing import share_raw_data
+from tests.factories import (
+    PASSWORD,
+    finish_fold,
+    make_account,
+    make_fold,
+    make_live_worker,
+    make_ready_dataset,
+)
+
+pytestmark = pytest.mark.django_db
+
+MOST_QUERIES = 8
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def ada() -> User:
+    return make_account("ada")
+
+
+@pytest.fixture
+def iris(ada: User) -> RawData:
+    return make_ready_dataset(ada)
+
+
+@pytest.fixture
+def operator() -> User:
+    account = make_account("olga")
+    account.groups.add(Group.objects.get_or_create(name="operators")[0])
+    return account
+
+
+def sign_in(account: User) -> Client:
+    client = Client()
+    client.force_login(account, "django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def list_paths(fold: SubmissionFold) -> list[str]:
+    return [
+        "/ops/",
+        "/ops/folds/",
+        f"/ops/folds/{fold.pk}/",
+        "/ops/datasets/",
+        f"/ops/datasets/{fold.raw_data_id}/",
+        f"/ops/submissions/{fold.submission_id}/",
+        "/ops/accounts/ada/",
+    ]
+
+
+def read(client: Client, path: str, **headers: str) -> str:
+    response = client.get(path, headers=headers)
+    assert response.status_code == 200, response.content
+    return response.content.decode()
+
+
+def list_folds(page: str) -> list[int]:
+    """Return the rows' keys of the folds that a page lists."""
+    return [int(part.split(":")[0]) for part in page.split('name="fold" value="')[1:]]
+
+
+def test_pages_send_who_is_unknown_to_sign_in(ada: User, iris: RawData) -> None:
+    for path in list_paths(make_fold(ada, iris)):
+        response = Client().get(path)
+
+        assert response.status_code == 302
+        assert response["Location"] == f"/ops/sign-in/?next={path}"
+
+
+def test_pages_show_nothing_to_who_is_no_operator(ada: User, iris: RawData) -> None:
+    fold = make_fold(ada, iris)
+    client = sign_in(ada)
+
+    for path in list_paths(fold):
+        response = client.get(path)
+
+        assert response.status_code == 403
+        assert b"iris" not in response.content
+    posted = {"deed": "cancel", "fold": f"{fold.pk}:0:waiting:{fold.queued_at.isoformat()}"}
+    assert client.post("/ops/folds/steer/", posted).status_code == 403
+    assert client.post(f"/ops/datasets/{iris.pk}/pause/", {"paused": "yes"}).status_code == 403
+    fold.refresh_from_db()
+    iris.refresh_from_db()
+    assert (fold.phase, iris.paused) == ("waiting", False)
+
+
+def test_part_sends_the_browser_to_sign_in_when_the_session_is_over() -> None:
+    response = Client().get("/ops/", headers={"hx-request": "true"})
+
+    assert response["HX-Redirect"] == "/ops/sign-in/"
+
+
+def test_operator_signs_in_by_the_form_and_out(operator: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.get("/ops/sign-in/")
+    form = {"username": "olga", "csrfmiddlewaretoken": client.cookies["csrftoken"].value}
+
+    wrong = client.post("/ops/sign-in/", {**form, "password": "not it"})
+    right = client.post("/ops/sign-in/", {**form, "password": PASSWORD, "next": "/ops/folds/"})
+    token = client.cookies["csrftoken"].value
+    signed_out = client.post("/ops/sign-out/", {"csrfmiddlewaretoken": token})
+
+    assert "do not fit" in wrong.content.decode()
+    assert right["Location"] == "/ops/folds/"
+    assert signed_out["Location"] == "/ops/sign-in/"
+    assert client.get("/ops/").status_code == 302
+
+
+def test_sign_in_leads_to_no_other_host(operator: User) -> None:
+    form = {"username": "olga", "password": PASSWORD, "next": "https://elsewhere.example/"}
+
+    response = Client().post("/ops/sign-in/", form)
+
+    assert response["Location"] == "/ops/"
+
+
+def test_pages_may_load_nothing_from_elsewhere_and_are_kept_by_nobody(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    client = sign_in(operator)
+
+    for path in [*list_paths(make_fold(ada, iris)), "/ops/sign-in/", "/ops/folds/99999/"]:
+        response = client.get(path)
+
+        policy = response["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "no-store" in response["Cache-Control"]
+        content = response.content.decode()
+        assert "://" not in content
+        assert "style=" not in content
+
+
+@pytest.mark.parametrize("is_superuser", [False, True])
+def test_pages_need_few_queries_however_many_rows(
+    is_superuser: bool, operator: User, ada: User, iris: RawData
+) -> None:
+    make_live_worker(broken=[])
+    fold = finish_fold(ada, iris)
+    for number in range(12, 18):
+        make_fold(ada, iris, databoard_sf_id=number, databoard_s_id=number)
+    waiting = SubmissionFold.objects.filter(phase="waiting").latest("pk")
+    running = SubmissionFold.objects.filter(phase="waiting").earliest("pk")
+    SubmissionFold.objects.filter(pk=running.pk).update(
+        phase="running", worker="worker-1/1/2", started_at=F("queued_at")
+    )
+    User.objects.filter(pk=operator.pk).update(is_superuser=is_superuser)
+    client = sign_in(operator)
+    paths = [*list_paths(fold), *(f"/ops/folds/{row.pk}/" for row in (waiting, running))]
+    search = "/ops/folds/?dataset=no&owner=no&worker=no"
+
+    for path in [*paths, search]:
+        for headers in ({}, {"hx-request": "true"}):
+            with CaptureQueriesContext(connection) as queries:
+                read(client, path, **headers)
+
+            # A part asks first whether anything has changed.
+            most = MOST_QUERIES + bool(headers)
+            assert len(queries) <= most, [query["sql"] for query in queries]
+
+
+def test_overview_tells_what_waits_runs_and_has_ended(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    make_live_worker(broken=[])
+    finish_fold(ada, iris)
+    finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+    make_fold(ada, iris, databoard_sf_id=13)
+    make_fold(ada, iris, databoard_sf_id=14)
+    start = F("queued_at") - timedelta(seconds=100)
+    SubmissionFold.objects.filter(databoard_sf_id=14).update(
+        phase="running", started_at=start, worker="worker-1/1/2"
+    )
+
+    response = sign_in(operator).get("/ops/")
+
+    totals = response.context["totals"]
+    assert {name: count.number for name, count in totals.counts.items()} == {
+        "waiting": 1,
+        "running": 1,
+        "TESTED": 1,
+        "ERROR": 1,
+    }
+    assert 0 <= totals.oldest_seconds < 60
+    assert [(span.tested.number, span.failed.number) for span in totals.spans] == [(1, 1), (1, 1)]
+    assert response.context["slots"] == {"busy": 1, "idle": 0, "lost": 0}
+    (line,) = response.context["datasets"]
+    assert {name: count.number for name, count in line.counts.items()}["waiting"] == 1
+    assert "fold 14 of ada" in response.content.decode()
+
+
+@pytest.mark.parametrize("priority", ["H", "L"])
+def test_oldest_waiting_is_found_at_any_priority(
+    priority: str, operator: User, ada: User, iris: RawData
+) -> None:
+    fold = make_fold(ada, iris, priority=priority)
+    SubmissionFold.objects.filter(pk=fold.pk).update(
+        queued_at=F("queued_at") - timedelta(seconds=500)
+    )
+
+    response = sign_in(operator).get("/ops/")
+
+    assert 500 <= response.context["totals"].oldest_seconds < 560
+
+
+def test_lost_worker_is_told(operator: User) -> None:
+    make_live_worker()
+    Worker.objects.update(seen_at=F("seen_at") - timedelta(minutes=5))
+
+    response = sign_in(operator).get("/ops/")
+
+    assert response.context["slots"] == {"busy": 0, "idle": 0, "lost": 1}
+    assert '<span class="problem">lost</span>' in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", [14, 13, 12, 11]),
+        ("state=ERROR", [12]),
+        ("state=waiting", [14, 13]),
+        ("error_code=wall_limit", [12]),
+        ("submission=1", [13, 12, 11]),
+        ("submission=2", [14]),
+        ("owner=ada&priority=H", [13]),
+        ("sort=id", [11, 12, 13, 14]),
+        ("sort=-queued", [14, 13, 12, 11]),
+        ("sort=ended", [11, 12]),
+        ("sort=-ended", [12, 11]),
+        ("sort=nonsense", [14, 13, 12, 11]),
+        ("after=nonsense", [14, 13, 12, 11]),
+        ("after=99999999999999999999", [14, 13, 12, 11]),
+        ("sort=queued&after=1,nonsense", [11, 12, 13, 14]),
+    ],
+)
+def test_list_finds_and_sorts(
+    query: str, found: list[int], operator: User, ada: User, iris: RawData
+) -> None:
+    finish_fold(ada, iris)
+    finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+    make_fold(ada, iris, databoard_sf_id=13, priority="H")
+    make_fold(ada, iris, databoard_sf_id=14, databoard_s_id=2)
+
+    response = sign_in(operator).get(f"/ops/folds/?{query}")
+
+    assert [line.fold for line in response.context["lines"]] == found
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("state=asleep", "There is no state asleep"),
+        ("dataset=none", "There is no dataset none"),
+        ("submission=x", "x is no submission"),
+        ("submission=99999999999999999999", "is no submission"),
+        ("older_than=long", "long is no age"),
+        ("owner=%00", "No owner has such a name."),
+        ("worker=%00", "No worker has such a name."),
+        ("dataset=%00", "No dataset has such a name."),
+        ("owner=%3Cscript%3E", "There is no account &lt;script&gt;."),
+        ("dataset=%1b%5b2J", "There is no dataset \u241b[2J"),
+        ("state=TESTED", "No fold fits."),
+    ],
+)
+def test_nonsense_gives_no_row_and_a_hint(
+    query: str, hint: str, operator: User, ada: User, iris: RawData
+) -> None:
+    make_fold(ada, iris)
+
+    page = read(sign_in(operator), f"/ops/folds/?{query}")
+
+    assert hint in page
+    assert list_folds(page) == []
+
+
+@pytest.mark.parametrize("by", ["id", "-id", "queued", "-queued", "ended", "-ended"])
+def test_pages_follow_each_other_without_a_gap(
+    by: str, operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runapp.views.ops.folds.ROWS", 2)
+    for number in range(11, 16):
+        make_fold(ada, iris, databoard_sf_id=number)
+    # Equal moments, as a bulk makes them.
+    first = SubmissionFold.objects.earliest("pk")
+    SubmissionFold.objects.update(queued_at=first.queued_at, finished_at=first.queued_at)
+    client = sign_in(operator)
+    found: list[int] = []
+    query: Any = f"?sort={by}"
+
+    while query:
+        response = client.get(f"/ops/folds/{query}")
+        found += [line.fold for line in response.context["lines"]]
+        query = response.context["next"]
+
+    assert found == sorted(range(11, 16), reverse=by.startswith("-"))
+
+
+def test_what_others_have_named_and_printed_is_shown_as_it_is_and_harmless(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    fold = finish_fold(ada, iris)
+    SubmissionFold.objects.update(log_messages=f"{HOSTILE}\n\x1b[2Jwiped\x07\u202e", error_code="x")
+    RawData.objects.update(name=f"{HOSTILE}\x1b")
+    User.objects.filter(pk=operator.pk).update(is_superuser=True)
+    client = sign_in(operator)
+
+    for path in list_paths(fold):
+        page = read(client, path)
+
+        assert "<script>alert" not in page
+        assert not {"\x1b", "\x07", "\u202e"} & set(page)
+    page = read(client, f"/ops/folds/{fold.pk}/")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\n\u241b[2Jwiped\u2407\\u202e" in page
+
+
+def test_log_is_shown_to_readers_only(operator: User, ada: User, iris: RawData) -> None:
+    fold = finish_fold(ada, iris)
+    client = sign_in(operator)
+    path = f"/ops/folds/{fold.pk}/"
+
+    before = read(client, path)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    after = read(client, path)
+
+    assert "printed\n" not in before
+    assert "shown to the fold&#x27;s owner" in before or "shown to the fold's owner" in before
+    assert "printed" in after.split("<pre")[1]
+
+
+def test_long_log_has_head_and_tail(operator: User, ada: User, iris: RawData) -> None:
+    fold = finish_fold(ada, iris)
+    SubmissionFold.objects.update(log_messages="\n".join(f"line {n}" for n in range(1000)))
+    User.objects.filter(pk=operator.pk).update(is_superuser=True)
+
+    page = read(sign_in(operator), f"/ops/folds/{fold.pk}/")
+
+    assert all(f"line {n}\n" in page for n in (0, 98, 900, 998))
+    assert "line 500" not in page
+    assert "800 lines are left out." in page
+
+
+def test_fold_tells_why_and_where_it_waits(operator: User, ada: User, iris: RawData) -> None:
+    make_live_worker(broken=[])
+    make_fold(ada, iris)
+    second = make_fold(ada, iris, databoard_sf_id=12)
+    client = sign_in(operator)
+
+    page = read(client, f"/ops/folds/{second.pk}/")
+    place = read(client, f"/ops/folds/{second.pk}/place/")
+
+    assert "<strong>behind_others</strong>" in page
+    assert "number 2 in the queue" in place
+    assert "likely to start" in place
+
+
+def test_fold_that_runs_tells_of_what_it_has_not_used_yet(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    fold = make_fold(ada, iris)
+    rows = SubmissionFold.objects.filter(pk=fold.pk)
+    rows.update(phase="running", attempt=1, worker="w/1/2", started_at=F("queued_at"))
+    fold.refresh_from_db()
+    begin_attempt(fold=fold)
+
+    page = read(sign_in(operator), f"/ops/folds/{fold.pk}/")
+
+    assert "running, for" in page
+    assert "<td>runs</td>" in page
+
+
+def test_part_is_answered_again_only_when_something_changed(
+    operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = make_fold(ada, iris)
+    client = sign_in(operator)
+    # The ten seconds of the clock may end at any moment.
+    monkeypatch.setattr("runapp.board.overview.TICK_SECONDS", 10**10)
+    for path in list_paths(fold):
+        first = client.get(path, headers={"hx-request": "true"})
+        known = {"hx-request": "true", "if-none-match": first["ETag"]}
+
+        again = client.get(path, headers=known)
+        make_fold(ada, iris, databoard_sf_id=fold.pk + len(path) * 1000)
+        changed = client.get(path, headers=known)
+
+        assert b"<html" not in first.content
+        assert (again.status_code, again.content) == (304, b"")
+        assert changed.status_code == 200
+
+
+def test_dataset_shows_grid_charts_and_what_is_left(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    make_live_worker(broken=[])
+    finish_fold(ada, iris)
+    finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+    make_fold(ada, iris, databoard_sf_id=13, databoard_s_id=2)
+
+    response = sign_in(operator).get(f"/ops/datasets/{iris.pk}/")
+
+    story = response.context["story"]
+    grid = [(row.number, [cell.letter for cell in row.cells]) for row in story.rows]
+    assert grid == [(2, ["W"]), (1, ["T", "E"])]
+    assert (story.n_ended, story.n_all) == (2, 3)
+    assert '<progress id="rest" max="3" value="2">' in response.content.decode()
+    # As the stand-in of the runner tells.
+    assert [chart.median for chart in story.charts] == [1.875, 1.3125, 5 / 1024]
+    assert story.seconds_left == 1.875
+
+
+def test_submission_names_its_files_to_readers_only(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    fold = finish_fold(ada, iris)
+    client = sign_in(operator)
+    path = f"/ops/submissions/{fold.submission_id}/"
+
+    before = read(client, path)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    after = read(client, path)
+
+    assert "classifier.py" not in before
+    assert "classifier.py" in after
+    assert f"/ops/folds/{fold.pk}/" in before
+
+
+def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:
+    set_quota(account=ada, changes={"folds_per_day": 9, "waiting_folds": None})
+    make_fold(ada, iris)
+    client = sign_in(operator)
+
+    response = client.get("/ops/accounts/ada/")
+
+    rooms = {room.name: (room.used, room.limit) for room in response.context["story"].rooms}
+    assert rooms["waiting folds"] == (1, None)
+    assert rooms["folds today"] == (1, 9)
+    assert rooms["stored, MB"][0] > 0
+    assert client.get("/ops/accounts/nobody/").status_code == 404
+    assert client.get("/ops/accounts/%00/").status_code == 404
+
+
+def test_dataset_is_paused_and_goes_on(operator: User, iris: RawData) -> None:
+    client = sign_in(operator)
+    path = f"/ops/datasets/{iris.pk}/"
+
+    client.post(f"{path}pause/", {"paused": "yes"})
+    paused = read(client, path)
+    client.post(f"{path}pause/", {"paused": "no"})
+    iris.refresh_from_db()
+
+    assert ">Resume</button>" in paused
+    assert iris.paused is False

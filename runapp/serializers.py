@@ -25,6 +25,8 @@ from runapp.services.submissions import Force
 
 MOST_PASSWORD = 4096
 MAX_RANDOM_STATE = 2**32 - 1
+# Of a name that is refused, so much is repeated.
+_SHOWN_CHARACTERS = 40
 
 
 class RawDataInput(serializers.Serializer[Any]):
@@ -135,12 +137,20 @@ class PasswordInput(serializers.Serializer[Any]):
 
 
 class TokenInput(serializers.Serializer[Any]):
-    """A new token."""
+    """A new token; a field that it does not have may be an expiry that was misspelt."""
 
     name = make_name_field(max_length=100)
     expires_in_days = serializers.IntegerField(
         min_value=1, max_value=MOST_TOKEN_DAYS, required=False, allow_null=True, default=None
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(self.initial_data) - set(self.fields))
+        if unknown:
+            raise serializers.ValidationError(
+                {unknown[0][:_SHOWN_CHARACTERS]: "There is no such field."}, code="unknown"
+            )
+        return attrs
 
 
 class FoldsInput(serializers.Serializer[Any]):

@@ -68,6 +68,7 @@ describe(
         summary="Make a token",
         parameters=(OWNER,),
         body=TokenInput,
+        rules={"unevaluatedProperties": False},
         answers={
             201: Answer(
                 "The token and its key.",

@@ -36,6 +36,7 @@ from runapp.services.feed import note, publishing
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, pack_indices, post_fold
 from runapp.services.moves import fail_waiting
 from runapp.services.quotas import count_use
+from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     Force,
     PostedSubmission,
@@ -336,6 +337,7 @@ def _write(
         if failed:
             fail_waiting(SubmissionFold.objects.filter(pk__in=keys, raw_data__in=failed))
         count_use(owner=owner, allowance=allowance, asks=_list_asks(folds, made))
+        open_to_owners(poster=owner, raw_data={fold.raw_data_id for fold in folds})
     return keys
 
 

@@ -30,6 +30,7 @@ from runapp.services.moves import (
     take_from_workers,
 )
 from runapp.services.quotas import check_room, count_use, refund_folds
+from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     CodeChange,
     Force,
@@ -243,7 +244,9 @@ def _write(
         n_submissions = int(code_change is not CodeChange.NONE)
         ask = Ask(raw_data_id=raw_data.pk, folds=1, submissions=n_submissions)
         count_use(owner=owner, allowance=allowance, asks=[ask])
-        return fold, dispatch.ring()
+        task_id = dispatch.ring()
+        open_to_owners(poster=owner, raw_data=[raw_data.pk])
+        return fold, task_id
 
 
 def lock_state(raw_data: RawData) -> str:

@@ -7,6 +7,7 @@ where: the API, the admin site, or a deletion that took a share, a group or an a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import Group, User
@@ -70,6 +71,20 @@ def share_raw_data(
     except IntegrityError as error:
         raise InvalidInput(TAKEN, field="role", code="unique") from error
     return share
+
+
+def open_to_owners(*, poster: User, raw_data: Iterable[int]) -> None:
+    """Let owners see what a superuser posts on datasets that were never shared.
+
+    In the transaction that posts it, and last of all: it locks the clock.
+    """
+    if not poster.is_superuser:
+        return
+    closed = RawData.objects.filter(pk__in=raw_data, is_shared=False).exclude(owner=poster)
+    owners = set(closed.values_list("owner_id", flat=True))
+    if owners:
+        closed.update(is_shared=True)
+        note_removal(owner_ids=owners)
 
 
 def get_share(*, raw_data: RawData, pk: int) -> Share:

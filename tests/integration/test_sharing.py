@@ -178,6 +178,20 @@ def test_group_lets_its_members_in() -> None:
     assert after.json()["errors"][0]["code"] == "does_not_exist"
 
 
+@pytest.mark.parametrize("path", ["submissionfold/", "submissionfold/bulk/"])
+def test_owner_sees_what_a_superuser_posts_on_his_dataset(path: str) -> None:
+    ada, root = make_account("ada"), make_account("root", is_superuser=True)
+    body: Any = make_fold_body(make_ready_dataset(ada))
+    client = make_client(ada)
+    cursor = follow(client)
+
+    make_client(root).post(f"/runapp/{path}", [body] if "bulk" in path else body).getvalue()
+
+    assert ask_since(client, cursor).status_code == 410
+    rows = get_rows(client, "submissionfold-light")
+    assert [(row["databoard_sf_id"], row["owner"]) for row in rows] == [(11, "root")]
+
+
 def test_withdrawn_submitter_keeps_his_folds_and_posts_no_more() -> None:
     ada, bob = make_account("ada"), make_account("bob")
     raw_data = make_ready_dataset(ada)

@@ -149,6 +149,7 @@ def test_superuser_makes_no_tokens_for_others() -> None:
         ({"name": "a", "expires_in_days": 0}, "expires_in_days", "min_value"),
         ({"name": "a", "expires_in_days": 3651}, "expires_in_days", "max_value"),
         ({"name": "a", "expires_in_days": "soon"}, "expires_in_days", "invalid"),
+        ({"name": "a", "expires": 30}, "expires", "unknown"),
     ],
     ids=lambda value: str(value)[:30],
 )

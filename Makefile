@@ -50,6 +50,7 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 	$(RUN) -m bench.intake
 	$(RUN) -m bench.waiting
 	$(RUN) -m bench.metrics
+	$(RUN) -m bench.ops
 
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead

@@ -32,10 +32,10 @@ class SubmissionStory:
 
 @dataclass(frozen=True)
 class Room:
-    """What is used of one quota; `limit` is None where there is none."""
+    """What is used of one quota; `limit` is None where there is none, `used` if it is not known."""
 
     name: str
-    used: float
+    used: float | None
     limit: float | None
 
 
@@ -84,11 +84,8 @@ def read_account_story(*, name: str) -> AccountStory:
         raise NotFound("There is no such account.")
     allowance = read_allowance(owner=account)
     days = DailyUse.objects.filter(owner=account).order_by("-day", "raw_data_id")[:DAYS_SHOWN]
-    standing = read_standing(
-        owner=account,
-        allowance=allowance,
-        measures=(Measure.WAITING_FOLDS, Measure.STORED_BYTES),
-    )
+    # Only what is limited is counted: all of it may be much.
+    standing = read_standing(owner=account, allowance=allowance)
     kept = tuple(days)
     n_today = sum(day.folds for day in kept if day.day == allowance.day)
     return AccountStory(
@@ -102,9 +99,13 @@ def read_account_story(*, name: str) -> AccountStory:
 
 def _list_rooms(standing: Standing, n_today: int) -> tuple[Room, ...]:
     limits, use = standing.allowance.limits, standing.use
-    stored = limits.get(Measure.STORED_BYTES)
+    stored, waiting = limits.get(Measure.STORED_BYTES), limits.get(Measure.WAITING_FOLDS)
     return (
-        Room("waiting folds", use.waiting_folds, limits.get(Measure.WAITING_FOLDS)),
+        Room("waiting folds", None if waiting is None else use.waiting_folds, waiting),
         Room("folds today", n_today, limits.get(Measure.FOLDS_PER_DAY)),
-        Room("stored, MB", use.n_bytes / _MB, None if stored is None else stored / _MB),
+        Room(
+            "stored, MB",
+            None if stored is None else use.n_bytes / _MB,
+            None if stored is None else stored / _MB,
+        ),
     )

@@ -21,7 +21,7 @@ from runapp.transitions import Phase, State
 
 SUBMISSIONS_ON_PAGE = 20
 FOLDS_IN_ROW = 30
-CHARTED = 500
+CHARTED = 300
 _BARS = 20
 _KB_IN_MB = 1024
 LETTERS = {"waiting": "W", State.TODO: "R", State.TRAINED: "F", State.VALIDATED: "V"} | {

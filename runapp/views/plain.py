@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
 from runapp.services.sign_in import LOCKED, count_failures, find_wait, read_name
+from runapp.views.ops.base import protect, show
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:
@@ -41,9 +42,14 @@ def answer_server_error(request: HttpRequest) -> JsonResponse:
 
 def answer_locked(
     request: HttpRequest, response: object, credentials: dict[str, Any] | None
-) -> JsonResponse:
-    """Answer who signs in by a form after too many wrong passwords, as the API does."""
+) -> HttpResponse:
+    """Answer who signs in by a form after too many wrong passwords: as the API does, or a page."""
     wait = find_wait(count_failures(request, name=read_name(request, credentials)))
-    answer = _answer(429, "locked", LOCKED)
+    match = request.resolver_match
+    answer: HttpResponse
+    if match is not None and match.app_name == "ops":
+        answer = protect(show(request, "ops/sign_in.html", {"locked": LOCKED}, status=429))
+    else:
+        answer = _answer(429, "locked", LOCKED)
     answer["Retry-After"] = str(wait or 1)
     return answer

@@ -125,6 +125,19 @@ def test_operator_signs_in_by_the_form_and_out(operator: User) -> None:
     assert client.get("/ops/").status_code == 302
 
 
+def test_too_many_wrong_passwords_are_told_on_the_page(operator: User, settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 2
+    form = {"username": "olga", "password": "not it"}
+
+    answers = [Client().post("/ops/sign-in/", form) for _ in range(3)]
+    right = Client().post("/ops/sign-in/", {**form, "password": PASSWORD})
+
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
+    assert "Too many wrong passwords" in right.content.decode()
+    assert int(right["Retry-After"]) > 0
+    assert "default-src 'none'" in right["Content-Security-Policy"]
+
+
 def test_sign_in_leads_to_no_other_host(operator: User) -> None:
     form = {"username": "olga", "password": PASSWORD, "next": "https://elsewhere.example/"}
 
@@ -444,16 +457,16 @@ def test_submission_names_its_files_to_readers_only(
 
 
 def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:
-    set_quota(account=ada, changes={"folds_per_day": 9, "waiting_folds": None})
+    set_quota(account=ada, changes={"folds_per_day": 9, "waiting_folds": 5})
     make_fold(ada, iris)
     client = sign_in(operator)
 
     response = client.get("/ops/accounts/ada/")
 
     rooms = {room.name: (room.used, room.limit) for room in response.context["story"].rooms}
-    assert rooms["waiting folds"] == (1, None)
+    assert rooms["waiting folds"] == (1, 5)
     assert rooms["folds today"] == (1, 9)
-    assert rooms["stored, MB"][0] > 0
+    assert rooms["stored, MB"] == (None, None)
     assert client.get("/ops/accounts/nobody/").status_code == 404
     assert client.get("/ops/accounts/%00/").status_code == 404
 

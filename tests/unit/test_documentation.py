@@ -138,7 +138,8 @@ def test_relative_links_resolve(page: Path) -> None:
     for link in links:
         name, _, anchor = link.partition("#")
         target = page.parent / name if name else page
-        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M) if target.is_file() else []
+        is_page = target.suffix == ".md" and target.is_file()
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M) if is_page else []
         if not target.exists() or (anchor and anchor not in map(slugify, headings)):
             broken.append(link)
 

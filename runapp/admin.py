@@ -1,33 +1,47 @@
-"""A read-mostly admin for operators."""
+"""A read-mostly admin site: what is changed here goes through the services, as everywhere."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
+from runapp.access import read_scope
+from runapp.board.pages import ROWS
 from runapp.events import Action, AuditEvent
 from runapp.models import (
     AccessToken,
+    Clock,
     DailyUse,
     FairShare,
     FoldAttempt,
+    Predictions,
     Quota,
     RawData,
+    Removals,
     Share,
     Submission,
     SubmissionFold,
+    Tally,
     Worker,
 )
 from runapp.services import audit
 from runapp.services.quotas import set_quota
+from runapp.services.raw_data import change_raw_data
+from runapp.services.sharing import share_raw_data, withdraw_share
+from runapp.services.steering import Seen
+from runapp.transitions import Phase
+from runapp.views.ops.actions import DEEDS, Deed, confirm
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -52,12 +66,59 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+@admin.action(description="Pause: waiting folds stay where they are")
+def pause(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None:
+    for raw_data in rows:
+        change_raw_data(raw_data=raw_data, paused=True)
+
+
+@admin.action(description="Resume")
+def resume(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None:
+    for raw_data in rows:
+        change_raw_data(raw_data=raw_data, paused=False)
+
+
+def make_action(deed: Deed) -> Callable[..., HttpResponse]:
+    """Return an action that asks, on the operators' own page, whether to do something to folds."""
+
+    @admin.action(description=f"{deed.title}...")
+    def ask(admin_of: Any, request: HttpRequest, rows: QuerySet[SubmissionFold]) -> HttpResponse:
+        shown = rows.values_list("pk", "attempt", "phase", "queued_at")[:ROWS]
+        ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
+        return confirm(request, deed, ticked, back=request.get_full_path())
+
+    ask.__name__ = deed.name
+    return ask
+
+
+class SteeredAdmin(ReadOnlyAdmin):
+    """Rows to which operators may do something."""
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        is_operator = read_scope(cast(User, request.user)).sees_all
+        return super().get_actions(request) if is_operator else {}
+
+
 @admin.register(RawData)
-class RawDataAdmin(ReadOnlyAdmin):
-    list_display = ("id", "name", "owner", "state", "n_train", "n_test", "created_at")
-    list_filter = ("state",)
+class RawDataAdmin(SteeredAdmin):
+    actions = (pause, resume)
+    list_display = ("id", "name", "owner", "state", "paused", "n_train", "n_test", "created_at")
+    list_filter = ("state", "paused")
     search_fields = ("name", "owner__username")
     list_select_related = ("owner",)
+
+
+class ShareForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none when it runs
+    """A share of one account or one group, checked as the API checks it."""
+
+    def clean(self) -> dict[str, Any] | None:
+        given = super().clean() or {}
+        raw_data, account = given.get("raw_data"), given.get("account")
+        if (account is None) == (given.get("group") is None):
+            self.add_error("account", "Name either an account or a group.")
+        elif raw_data is not None and account is not None and account.pk == raw_data.owner_id:
+            self.add_error("account", "The dataset is this account's own.")
+        return given
 
 
 @admin.register(Share)
@@ -66,6 +127,33 @@ class ShareAdmin(ReadOnlyAdmin):
     list_filter = ("role",)
     search_fields = ("raw_data__name", "account__username", "group__name")
     list_select_related = ("raw_data", "account", "group")
+    fields = ("raw_data", "role", "account", "group")
+    autocomplete_fields = ("raw_data", "account", "group")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("runapp.add_share"))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.has_perm("runapp.delete_share"))
+
+    def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        return super().get_form(request, *args, **{**options, "form": ShareForm})
+
+    def save_model(self, request: HttpRequest, obj: Share, form: Any, change: bool) -> None:
+        saved = share_raw_data(
+            raw_data=obj.raw_data,
+            role=obj.role,
+            account=None if obj.account is None else obj.account.username,
+            group=None if obj.group is None else obj.group.name,
+        )
+        obj.pk = saved.pk
+
+    def delete_model(self, request: HttpRequest, obj: Share) -> None:
+        withdraw_share(share=obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Share]) -> None:
+        for share in queryset:
+            withdraw_share(share=share)
 
 
 @admin.register(Submission)
@@ -76,7 +164,8 @@ class SubmissionAdmin(ReadOnlyAdmin):
 
 
 @admin.register(SubmissionFold)
-class SubmissionFoldAdmin(ReadOnlyAdmin):
+class SubmissionFoldAdmin(SteeredAdmin):
+    actions = tuple(map(make_action, DEEDS.values()))
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")
     list_filter = ("state", "priority", "phase", "error_code")
     search_fields = ("=databoard_sf_id", "owner__username")
@@ -131,8 +220,38 @@ class DailyUseAdmin(ReadOnlyAdmin):
     date_hierarchy = "day"
 
 
+@admin.register(Predictions)
+class PredictionsAdmin(ReadOnlyAdmin):
+    list_display = ("id", "fold", "part", "shape", "digest")
+    list_filter = ("part",)
+    search_fields = ("=digest", "=fold__databoard_sf_id")
+    list_select_related = ("fold",)
+    exclude = ("data",)
+
+
+@admin.register(Clock)
+class ClockAdmin(ReadOnlyAdmin):
+    list_display = ("value", "epoch", "removed_seq")
+
+
+@admin.register(Removals)
+class RemovalsAdmin(ReadOnlyAdmin):
+    list_display = ("owner", "seq")
+    search_fields = ("owner__username",)
+    list_select_related = ("owner",)
+
+
+@admin.register(Tally)
+class TallyAdmin(ReadOnlyAdmin):
+    list_display = ("name", "labels", "shard", "value")
+    list_filter = ("name",)
+    search_fields = ("name", "labels")
+
+
 @admin.register(FoldAttempt)
 class FoldAttemptAdmin(ReadOnlyAdmin):
+    list_filter = ("outcome",)
+    search_fields = ("=fold__databoard_sf_id", "=worker", "=outcome")
     list_display = ("id", "fold", "number", "worker", "outcome", "refused", "ended_at")
     list_select_related = ("fold",)
 
@@ -140,6 +259,7 @@ class FoldAttemptAdmin(ReadOnlyAdmin):
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
     list_display = ("name", "host", "slots", "promises", "started_at", "seen_at")
+    search_fields = ("name", "host")
 
 
 @admin.register(AccessToken)

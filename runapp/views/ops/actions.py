@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,10 +106,22 @@ def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     deed = DEEDS.get(request.POST.get("deed", ""))
     if deed is None:
         return show(request, "ops/missing.html", status=404)
-    ticked = _read_seen(request)
+    return confirm(request, deed, _read_seen(request), back=_find_way_back(request))
+
+
+def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: str) -> HttpResponse:
+    """Return the page that asks whether to do something to folds.
+
+    Parameters
+    ----------
+    ticked : sequence of Seen
+        The folds as they were shown.
+    back : str
+        The path from which they were chosen.
+    """
     lines = _find_lines(ticked)
     pairs = [(lines[seen.pk], seen) for seen in ticked if seen.pk in lines]
-    context = {"here": "folds", "deed": deed, "lines": pairs, "back": _find_way_back(request)}
+    context = {"here": "folds", "deed": deed, "lines": pairs, "back": back}
     return show(request, "ops/confirm.html", context)
 
 
@@ -143,7 +155,7 @@ def _do(deed: Deed, seen: Seen) -> tuple[bool, str]:
     return True, deed.outcome
 
 
-def _find_lines(ticked: list[Seen]) -> dict[int, Line]:
+def _find_lines(ticked: Sequence[Seen]) -> dict[int, Line]:
     rows = SubmissionFold.objects.filter(pk__in=[seen.pk for seen in ticked])
     return {line.id: line for line in read_lines(rows, most=ROWS)}
 

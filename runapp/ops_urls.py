@@ -22,6 +22,7 @@ urlpatterns = [
     path("datasets/<id:pk>/", datasets.show_dataset, name="dataset"),
     path("datasets/<id:pk>/pause/", datasets.pause_dataset, name="pause"),
     path("submissions/<id:pk>/", accounts.show_submission, name="submission"),
+    path("submissions/<id:pk>/files/<path:name>/", accounts.show_file, name="file"),
     # Names may hold whatever a path may.
     path("accounts/<path:name>/", accounts.show_account, name="account"),
 ]

@@ -11,12 +11,15 @@ from runapp.access import READERS, Scope
 from runapp.allowance import Measure, Standing, read_allowance, read_standing
 from runapp.board.fold_lines import Line, read_lines
 from runapp.events import AuditEvent
-from runapp.exceptions import NotFound
+from runapp.exceptions import Forbidden, NotFound
 from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
+from runapp.storage import Kind
 
 FOLDS_SHOWN = 50
 EVENTS_SHOWN = 20
 DAYS_SHOWN = 14
+# Of a file, so much is shown.
+MOST_BYTES = 256 * 1024
 _MB = 2**20
 
 
@@ -28,6 +31,20 @@ class SubmissionStory:
     lines: tuple[Line, ...]
     has_more: bool
     may_read: bool
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a submission, or its beginning; bytes that are no UTF-8 are shown as such."""
+
+    submission: Submission
+    name: str
+    n_bytes: int
+    text: str
+
+    @property
+    def is_cut(self) -> bool:
+        return self.n_bytes > MOST_BYTES
 
 
 @dataclass(frozen=True)
@@ -58,16 +75,49 @@ def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
     NotFound
         When there is no such submission.
     """
+    submission = _find_submission(pk)
+    folds = SubmissionFold.objects.filter(submission=submission).order_by("-pk")
+    lines = read_lines(folds, most=FOLDS_SHOWN + 1)
+    return SubmissionStory(
+        submission,
+        tuple(lines[:FOLDS_SHOWN]),
+        len(lines) > FOLDS_SHOWN,
+        _may_read(submission, scope),
+    )
+
+
+def read_file(*, pk: int, name: str, scope: Scope) -> File:
+    """Return a file of a submission.
+
+    Raises
+    ------
+    NotFound
+        When there is no such submission, or it has no such file.
+    Forbidden
+        When its code is not for the reader.
+    StorageError
+        When the file is missing or damaged, or the storage away.
+    """
+    submission = _find_submission(pk)
+    if not _may_read(submission, scope):
+        raise Forbidden("You may look at this submission, not at its code.")
+    if name not in submission.files:
+        raise NotFound("There is no such file.")
+    content = submission.raw_data.bin.read(kind=Kind.CODE, digest=submission.files[name])
+    text = content[:MOST_BYTES].decode(errors="backslashreplace")
+    return File(submission, name, len(content), text)
+
+
+def _find_submission(pk: int) -> Submission:
     rows = Submission.objects.select_related("raw_data", "owner")
     submission = rows.filter(pk=pk).first()
     if submission is None:
         raise NotFound("There is no such submission.")
-    folds = SubmissionFold.objects.filter(submission=submission).order_by("-pk")
-    lines = read_lines(folds, most=FOLDS_SHOWN + 1)
-    may_read = scope.may(READERS, raw_data_id=submission.raw_data_id, owner_id=submission.owner_id)
-    return SubmissionStory(
-        submission, tuple(lines[:FOLDS_SHOWN]), len(lines) > FOLDS_SHOWN, may_read
-    )
+    return submission
+
+
+def _may_read(submission: Submission, scope: Scope) -> bool:
+    return scope.may(READERS, raw_data_id=submission.raw_data_id, owner_id=submission.owner_id)
 
 
 def read_account_story(*, name: str) -> AccountStory:

@@ -24,6 +24,7 @@ from tests.factories import (
     make_fold,
     make_live_worker,
     make_ready_dataset,
+    pack,
 )
 
 pytestmark = pytest.mark.django_db
@@ -454,6 +455,27 @@ def test_submission_names_its_files_to_readers_only(
     assert "classifier.py" not in before
     assert "classifier.py" in after
     assert f"/ops/folds/{fold.pk}/" in before
+
+
+def test_file_of_a_submission_is_shown_to_readers_only(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    code = b"print('\x1b[31m')\n# <script>alert(1)</script> \xff\n"
+    fold = make_fold(ada, iris, files={"classifier.py": pack(code)})
+    client = sign_in(operator)
+    path = f"/ops/submissions/{fold.submission_id}/files/classifier.py/"
+
+    refused = client.get(path)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    shown = client.get(path)
+    missing = client.get(path.replace("classifier", "regressor"))
+
+    assert (refused.status_code, shown.status_code, missing.status_code) == (403, 200, 404)
+    assert "alert" not in refused.content.decode()
+    text = shown.content.decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\xff" in text
+    assert "\u241b[31m" in text
+    assert "<script>alert" not in text
 
 
 def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:

@@ -1,4 +1,4 @@
-"""One submission, and one account."""
+"""One submission with its files, and one account."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from runapp.access import Scope
-from runapp.board.account_story import read_account_story, read_submission_story
-from runapp.views.ops.base import for_operators, show_live
+from runapp.board.account_story import read_account_story, read_file, read_submission_story
+from runapp.exceptions import Forbidden
+from runapp.views.ops.base import for_operators, show, show_live
 
 
 @require_safe
@@ -19,6 +20,17 @@ def show_submission(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse
         "submission",
         lambda: {"here": "folds", "story": read_submission_story(pk=pk, scope=scope)},
     )
+
+
+@require_safe
+@for_operators
+def show_file(request: HttpRequest, scope: Scope, pk: int, name: str) -> HttpResponse:
+    """Show a file of a submission to those who may read it."""
+    try:
+        file = read_file(pk=pk, name=name, scope=scope)
+    except Forbidden as error:
+        return show(request, "ops/forbidden.html", {"why": error.message}, status=403)
+    return show(request, "ops/file.html", {"here": "folds", "file": file})
 
 
 @require_safe

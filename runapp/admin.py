@@ -303,6 +303,11 @@ admin.site.unregister(User)
 class AccountAdmin(OwnUserAdmin):
     """Django's own, whose one change outside of a transaction is made in one, with its event."""
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # Accounts that have something are disabled, not deleted; what was noted for one is nothing.
+        *found, needed, protected = super().get_deleted_objects(objs, request)
+        return *found, needed - {str(Removals._meta.verbose_name)}, protected
+
     def user_change_password(
         self, request: HttpRequest, id: str, form_url: str = ""
     ) -> HttpResponse:

@@ -125,6 +125,21 @@ def test_staff_that_is_no_operator_is_offered_nothing(client: Client, iris: RawD
     assert not iris.paused
 
 
+def test_account_with_rows_of_its_own_is_not_deleted(
+    client: Client, ada: User, iris: RawData
+) -> None:
+    make_account("bob").groups.add(Group.objects.create(name="course"))  # noted for its lists
+    keys = {user.username: user.pk for user in User.objects.all()}
+
+    statuses = {
+        name: client.post(f"/admin/auth/user/{keys[name]}/delete/", {"post": "yes"}).status_code
+        for name in ("ada", "bob")
+    }
+
+    assert statuses == {"ada": 403, "bob": 302}
+    assert set(User.objects.values_list("username", flat=True)) == {"ada", "root"}
+
+
 def test_share_is_made_and_withdrawn(client: Client, ada: User, iris: RawData) -> None:
     bob = make_account("bob")
     form = {"raw_data": iris.pk, "role": "read", "account": bob.pk, "group": ""}

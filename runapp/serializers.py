@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from runapp.account_models import MOST_TOKEN_DAYS
 from runapp.fields import (
     FilesField,
     FlagField,
@@ -18,7 +19,7 @@ from runapp.fields import (
     make_name_field,
     make_priority_field,
 )
-from runapp.models import MOST_TOKEN_DAYS, Share, SubmissionFold
+from runapp.models import Share, SubmissionFold
 from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.submissions import Force

@@ -207,9 +207,7 @@ def return_fold(
             moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
         if moved:
             end_attempt(fold=fold, outcome=outcome, usage=usage)
-            settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
-            if is_over:
-                refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
+            _charge_nothing(fold, is_over=is_over)
             if is_lost:
                 count(LEASES_EXPIRED, kind="fold")
     if moved:
@@ -220,6 +218,13 @@ def return_fold(
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before.
         refuse_write(fold=fold, usage=usage)
+
+
+def _charge_nothing(fold: SubmissionFold, *, is_over: bool) -> None:
+    """Take back what a claim has put on its account, and the day's count of a fold that is over."""
+    settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
+    if is_over:
+        refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
 
 
 def _read_age(fold: SubmissionFold) -> float:

@@ -95,6 +95,8 @@ def _post_folds(datasets: list[Any], n_folds: int) -> None:
                 train_is=indices,
                 test_is=indices,
                 queued_at=Now(),
+                # A row without is one of this transaction.
+                change_seq=number,
             )
             for number in range(n_folds)
             for submission in [submissions[number // FOLDS_OF_SUBMISSION]]

@@ -32,7 +32,8 @@ _NO_CAP = 2**31 - 1
 FIRST_EXPECTED_SECONDS = 10.0
 
 # The phases stand in the text: only then may the partial indexes be used. Three probes in place
-# of one comparison of rows, of which SQLite would use the index's first column only.
+# of one comparison of rows, of which SQLite would use the index's first column only. The heads are
+# named by IN: joined, once the tables are analysed, SQLite reads all folds for a Bloom filter.
 _HEADS = f"""
 WITH RECURSIVE head (id) AS (
     SELECT (
@@ -61,12 +62,12 @@ WITH RECURSIVE head (id) AS (
 SELECT fold.id, fold.attempt, fold.priority, fold.owner_id, fold.raw_data_id,
     coalesce(share.cap, %s) - coalesce(busy.folds, 0) AS room,
     coalesce(share.expected_seconds, %s) AS expected_seconds
-FROM head
-JOIN runapp_submissionfold AS fold ON fold.id = head.id
+FROM runapp_submissionfold AS fold
 JOIN runapp_rawdata AS dataset ON dataset.id = fold.raw_data_id
 LEFT JOIN runapp_fairshare AS share ON share.owner_id = fold.owner_id
 LEFT JOIN busy ON busy.owner_id = fold.owner_id
-WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
+WHERE fold.id IN (SELECT head.id FROM head)
+    AND dataset.state = '{RawData.State.READY}' AND NOT dataset.paused
     AND (SELECT account.is_active FROM auth_user AS account WHERE account.id = fold.owner_id)
     AND coalesce(busy.folds, 0) < coalesce(share.cap, %s)
 """  # noqa: S608 - the names are our own

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runapp.models import FairShare, SubmissionFold, Worker
 from runapp.position import Line, count_ahead
-from runapp.queue import count_claimable
+from runapp.queue import count_claimable, explain_head
 from runapp.runner.contract import Outcome
 from runapp.services.claims import claim_fold, return_fold
 from runapp.services.shares import HALF_LIFE_SECONDS, decay_shares
@@ -72,6 +72,23 @@ def test_first_fold_of_each_submission_goes_before_the_second_of_any() -> None:
     post_many(ada, iris, submissions=[3])
 
     assert [submission for _, submission in claim_all()] == [1, 2, 3, 1, 2, 1]
+
+
+@pytest.mark.sqlite
+def test_next_fold_is_found_by_probes_alone_when_the_tables_are_analysed() -> None:
+    ada = make_account("ada")
+    fold = make_fold(ada, make_ready_dataset(ada))
+    columns = {field.attname: getattr(fold, field.attname) for field in fold._meta.fields}
+    del columns["id"], columns["databoard_sf_id"]
+    SubmissionFold.objects.bulk_create(SubmissionFold(**columns) for _ in range(2000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+    plan = explain_head()
+
+    assert "USING INDEX fold_queue" in plan
+    assert "BLOOM FILTER ON fold " not in plan
+    assert "SCAN fold" not in plan
 
 
 def test_account_with_the_least_recent_time_goes_first() -> None:

@@ -16,13 +16,34 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, F, Q, QuerySet
+from django.db import connection
+from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from runapp.models import FairShare, RawData, SubmissionFold
-from runapp.queue import FIRST_EXPECTED_SECONDS, get_cap
-from runapp.selectors import list_live_workers
+from runapp.models import RawData, SubmissionFold
+from runapp.queue import FIRST_EXPECTED_SECONDS, NO_CAP, get_cap
+from runapp.selectors import keep_phase, list_live_workers
 from runapp.transitions import Phase
+
+# Counted along the index of the queue, which has all columns: joined first, each fold would be
+# looked at.
+_LINES = f"""
+WITH waiting AS (
+    SELECT priority, owner_id, raw_data_id, count(*) AS folds,
+        count(CASE WHEN rank < %s OR (rank = %s AND id < %s) THEN 1 END) AS lower_folds
+    FROM runapp_submissionfold WHERE phase = '{Phase.WAITING}'
+    GROUP BY priority, owner_id, raw_data_id
+)
+SELECT waiting.priority, waiting.owner_id, sum(waiting.folds), sum(waiting.lower_folds),
+    coalesce(min(share.seconds), 0), coalesce(min(share.expected_seconds), %s),
+    coalesce(min(share.cap), %s)
+FROM waiting
+JOIN runapp_rawdata AS dataset ON dataset.id = waiting.raw_data_id
+JOIN auth_user AS account ON account.id = waiting.owner_id
+LEFT JOIN runapp_fairshare AS share ON share.owner_id = waiting.owner_id
+WHERE dataset.state = '{RawData.State.READY}' AND NOT dataset.paused AND account.is_active
+GROUP BY waiting.priority, waiting.owner_id
+"""  # noqa: S608 - the names are our own
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,8 @@ class Line:
         What it has lately used.
     fold_seconds : float
         How long one of its folds is expected to take.
+    cap : int, optional
+        How many folds the account may run at once.
     """
 
     priority: str
@@ -42,6 +65,7 @@ class Line:
     n_waiting: int
     share_seconds: float
     fold_seconds: float
+    cap: int = NO_CAP
 
 
 @dataclass(frozen=True)
@@ -68,9 +92,7 @@ def find_position(fold: SubmissionFold) -> Position | None:
         return None
     if not fold.owner.is_active:
         return None
-    own_folds = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
-    n_before = own_folds.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
-    lines = _list_lines()
+    lines, n_before = _list_lines(fold)
     own = next((line for line in lines if _is_of(line, fold)), None)
     if own is None:  # claimed since it was read
         return None
@@ -106,68 +128,52 @@ def _is_of(line: Line, fold: SubmissionFold) -> bool:
     return (line.owner_id, line.priority) == (fold.owner_id, fold.priority)
 
 
-def _list_claimable() -> QuerySet[SubmissionFold]:
-    return SubmissionFold.objects.filter(
-        phase=Phase.WAITING,
-        raw_data__state=RawData.State.READY,
-        raw_data__paused=False,
-        owner__is_active=True,
-    )
-
-
-def _list_lines() -> list[Line]:
-    shares = {share.owner_id: share for share in FairShare.objects.all()}
-    counts = _list_claimable().values_list("priority", "owner_id").annotate(n=Count("pk"))
+def _list_lines(fold: SubmissionFold) -> tuple[list[Line], int]:
+    """Return all lines, and how many folds stand before this one in its own."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LINES, [fold.rank, fold.rank, fold.pk, FIRST_EXPECTED_SECONDS, get_cap()])
+        rows = cursor.fetchall()
+    n_before = 0
     lines = []
-    for priority, owner_id, n_waiting in counts.order_by("priority", "owner_id"):
-        share = shares.get(owner_id)
-        used = share.seconds if share else 0.0
-        expected = share.expected_seconds if share else FIRST_EXPECTED_SECONDS
-        lines.append(Line(priority, owner_id, n_waiting, used, expected))
-    return lines
+    for priority, owner_id, n_waiting, n_lower, *share in rows:
+        lines.append(Line(priority, owner_id, int(n_waiting), *share))
+        if _is_of(lines[-1], fold):
+            n_before = int(n_lower)
+    return lines, n_before
 
 
 def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) -> datetime | None:
-    n_slots = sum(
-        worker.slots
-        for worker in list_live_workers()
+    workers: Any = list_live_workers().annotate(now=Now())
+    able = [
+        worker
+        for worker in workers
         if worker.promises is not None and set(worker.promises) >= settings.REQUIRED_PROMISES
-    )
-    cap = _find_cap(own.owner_id)
-    if not n_slots or not cap:
+    ]
+    n_slots = sum(worker.slots for worker in able)
+    if not n_slots or not own.cap:
         return None
-    now, left = _list_remaining()
+    now = able[0].now
+    left = _list_remaining(now)
     n_idle = n_slots - len(left)
     seconds = 0.0
     if sum(count for _, count in ahead) >= n_idle:
         work = sum(count * line.fold_seconds for line, count in ahead)
         seconds = (work + sum(seconds for _, seconds in left)) / n_slots
     own_left = [seconds for owner_id, seconds in left if owner_id == own.owner_id]
-    if n_before + len(own_left) >= cap:
-        seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / cap)
-    return now + timedelta(seconds=seconds)
+    if n_before + len(own_left) >= own.cap:
+        seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / own.cap)
+    start: datetime = now + timedelta(seconds=seconds)
+    return start
 
 
-def _list_remaining() -> tuple[datetime, list[tuple[int, float]]]:
-    """Return the database's time, and the owner and the rest of each fold that runs."""
-    running: QuerySet[Any] = SubmissionFold.objects.filter(phase=Phase.RUNNING).annotate(
+def _list_remaining(now: datetime) -> list[tuple[int, float]]:
+    """Return the owner and the rest of each fold that runs, by the database's time."""
+    running: QuerySet[Any] = keep_phase(SubmissionFold.objects.all(), Phase.RUNNING).annotate(
         expected=Coalesce(F("owner__fair_share__expected_seconds"), FIRST_EXPECTED_SECONDS)
     )
-    rows = running.values_list("owner_id", "started_at", "expected")
-    now = _read_clock()
-    return now, [
+    return [
         (owner_id, max(expected - (now - started_at).total_seconds(), 0.0))
-        for owner_id, started_at, expected in rows
+        for owner_id, started_at, expected in running.values_list(
+            "owner_id", "started_at", "expected"
+        )
     ]
-
-
-def _read_clock() -> datetime:
-    # Any row does; the fold that is asked about exists.
-    now: datetime = SubmissionFold.objects.annotate(now=Now()).values_list("now", flat=True)[:1][0]
-    return now
-
-
-def _find_cap(owner_id: int) -> int:
-    caps = FairShare.objects.filter(owner_id=owner_id).values_list("cap", flat=True)
-    cap = caps.first()
-    return get_cap() if cap is None else cap

@@ -27,7 +27,7 @@ from runapp.transitions import Phase
 
 # Any number does that nobody else uses in this database.
 _CLAIM_LOCK = 4_711_004
-_NO_CAP = 2**31 - 1
+NO_CAP = 2**31 - 1
 # What a fold is taken to last before any of its account has ended.
 FIRST_EXPECTED_SECONDS = 10.0
 
@@ -155,7 +155,7 @@ def explain_head() -> str:
 
 def get_cap() -> int:
     """Return how many folds of an account run at once, unless its share says otherwise."""
-    return settings.ACCOUNT_CAP or _NO_CAP
+    return settings.ACCOUNT_CAP or NO_CAP
 
 
 def _list_parameters() -> list[float]:

@@ -1,18 +1,24 @@
 """Finds folds of all accounts for an operator, who types what he remembers of them.
 
 What cannot be meant, such as a state that does not exist, finds nothing, and a hint says why.
+
+Whatever is combined, few folds that fit are found as quickly among many: first by their keys, in no
+order, so that the database may use the index that knows them best.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now, Substr
+from django.db.models.lookups import Exact
 
 from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
@@ -27,6 +33,9 @@ ERROR_CODES = sorted(
     - {Outcome.TESTED.value, Outcome.STOPPED.value}
     | {"cancelled", "split_error", "worker_lost", "internal_error"}
 )
+# So many keys are looked up; where more folds fit, a list in order meets enough of them soon.
+FEW = 1000
+_LAST_LETTER = chr(0x10FFFF)
 _MOST_DIGITS = len(str(MAX_CLIENT_ID))
 _AGE = re.compile(r"(\d{1,6})([smhd]?)", re.ASCII)
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -60,10 +69,19 @@ class Search:
     older_than: str = ""
 
     def find(self) -> QuerySet[SubmissionFold]:
-        """Return the folds that fit, the newest first."""
+        """Return the folds that fit, the newest first; looks up the keys of few in one query."""
         if any(self._explain_words()):
             return SubmissionFold.objects.none()
-        rows = SubmissionFold.objects.filter(self._make_condition()).order_by("-pk")
+        if self == Search():
+            return SubmissionFold.objects.order_by("-pk")
+        rows = self._filter(_begins)
+        keys = list(rows.order_by().values_list("pk", flat=True)[: FEW + 1])
+        if len(keys) <= FEW:
+            return rows.filter(pk__in=keys)
+        return self._filter(_begins_unindexed)
+
+    def _filter(self, begins: Callable[[str], Q]) -> QuerySet[SubmissionFold]:
+        rows = SubmissionFold.objects.filter(self._make_condition(begins)).order_by("-pk")
         if self.state in PHASES:
             rows = keep_phase(rows, Phase(self.state))
         age = _parse_age(self.older_than)
@@ -73,7 +91,7 @@ class Search:
         """Say what of it cannot be meant, a sentence each."""
         return [*self._explain_words(), *self._explain_names()]
 
-    def _make_condition(self) -> Q:
+    def _make_condition(self, begins: Callable[[str], Q]) -> Q:
         condition = Q()
         if self.state in STATES:
             condition &= Q(state=self.state)
@@ -86,9 +104,10 @@ class Search:
         if self.owner:
             condition &= Q(owner__username=self.owner)
         if self.priority:
-            condition &= Q(priority=self.priority)
+            # In the text: only then is the index of those of high priority used.
+            condition &= Q(priority=RawSQL(f"'{self.priority}'", ()))  # noqa: S611
         if self.worker:
-            condition &= Q(worker__startswith=self.worker)
+            condition &= begins(self.worker)
         return condition
 
     def _find_datasets(self) -> QuerySet[RawData]:
@@ -129,9 +148,20 @@ class Search:
     def _is_worker_known(self) -> bool:
         # A slot's name begins with its worker's, so either may be what was typed.
         known = Worker.objects.filter(name__startswith=self.worker.partition("/")[0])
-        return known.exists() or (
-            SubmissionFold.objects.filter(worker__startswith=self.worker).exists()
-        )
+        return known.exists() or (SubmissionFold.objects.filter(_begins(self.worker)).exists())
+
+
+def _begins(worker: str) -> Q:
+    """Return the condition that a slot's name begins so, as the index of them serves it."""
+    if connection.vendor == "postgresql":
+        return Q(worker__startswith=worker)
+    # LIKE is blind to capitals here, and uses no index.
+    return Q(worker__gte=worker, worker__lt=f"{worker}{_LAST_LETTER}")
+
+
+def _begins_unindexed(worker: str) -> Q:
+    """Return the same for a list in order, which SQLite else makes by sorting all that it finds."""
+    return Q(Exact(Substr("worker", 1, len(worker)), worker))
 
 
 def _is_id(text: str) -> bool:

@@ -25,6 +25,7 @@ _COLUMNS = (
     *("train_memory", "test_memory", "now"),
 )
 _MUCH = 0.9
+KB_IN_MB = 1024
 _AS_THEY_ARE = ("owner_id", "submission_id", "queued_at", "finished_at")
 
 
@@ -115,7 +116,7 @@ def _make_lines(rows: Any, circumstances: Circumstances) -> Iterator[Line]:
             age_seconds=round((row["now"] - row["queued_at"]).total_seconds(), 1),
             wall=Use(_count_wall(row), limits["wall_seconds"]),
             cpu=Use(cpu, limits["cpu_seconds"]),
-            memory=Use(max(peaks) / 1024 if peaks else None, limits["memory_mb"]),
+            memory=Use(max(peaks) / KB_IN_MB if peaks else None, limits["memory_mb"]),
             **{name: row[name] for name in _AS_THEY_ARE},
         )
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from runapp.access import READERS, Scope
-from runapp.board.fold_lines import name_kind
+from runapp.board.fold_lines import KB_IN_MB, name_kind
 from runapp.exceptions import NotFound
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.selectors import read_circumstances
@@ -109,7 +109,7 @@ def _list_stages(fold: SubmissionFold) -> tuple[Stage, ...]:
 
 
 def _to_mb(kilobytes: float | None) -> float | None:
-    return None if kilobytes is None else kilobytes / 1024
+    return None if kilobytes is None else kilobytes / KB_IN_MB
 
 
 def _explain_waiting(fold: SubmissionFold) -> str | None:

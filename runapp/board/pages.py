@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,50 +10,82 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from runapp.board.fold_lines import Line
-from runapp.models import MAX_CLIENT_ID, SubmissionFold
+from runapp.board.fold_lines import KB_IN_MB, Line
+from runapp.models import MAX_CLIENT_ID, MEASURES, SubmissionFold, is_measured
 
 ROWS = 50
-SORTS = {"id": "pk", "queued": "queued_at", "ended": "finished_at"}
+# Each name with the column or the alias that it sorts by.
+SORTS = {"id": "pk", "queued": "queued_at", "ended": "finished_at"} | dict.fromkeys(
+    MEASURES, "measure"
+)
 _MOST_DIGITS = len(str(MAX_CLIENT_ID))
+
+Value = datetime | float
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page begins: behind the fold of this key, and of this moment if that is sorted by."""
+    """Where a page begins: behind the fold of this key, and of this value if it sorts by one."""
 
     pk: int
-    moment: datetime | None = None
+    value: Value | None = None
 
     @classmethod
     def of(cls, line: Line, by: str) -> Place:
         """Return the place behind a line."""
-        moments = {"queued": line.queued_at, "ended": line.finished_at}
-        return cls(line.id, moments.get(by.lstrip("-")))
+        memory = line.memory.used
+        values: dict[str, Value | None] = {
+            "queued": line.queued_at,
+            "ended": line.finished_at,
+            "wall": line.wall.used,
+            "cpu": line.cpu.used,
+            "memory": None if memory is None else memory * KB_IN_MB,
+        }
+        return cls(line.id, values.get(by.lstrip("-")))
 
     @classmethod
     def parse(cls, text: str) -> Place | None:
         """Return the place that a link names, None if it names none."""
-        number, _, moment = text.partition(",")
+        number, _, value = text.partition(",")
         if not (number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS):
             return None
         with suppress(ValueError):
-            at = datetime.fromisoformat(moment) if moment else None
-            if int(number) <= MAX_CLIENT_ID and (at is None or at.tzinfo is not None):
-                return cls(int(number), at)
+            if int(number) <= MAX_CLIENT_ID:
+                return cls(int(number), _parse_value(value) if value else None)
         return None
 
     def __str__(self) -> str:
-        return str(self.pk) if self.moment is None else f"{self.pk},{self.moment.isoformat()}"
+        if self.value is None:
+            return str(self.pk)
+        if isinstance(self.value, datetime):
+            return f"{self.pk},{self.value.isoformat()}"
+        return f"{self.pk},{self.value!r}"
+
+
+def _parse_value(text: str) -> Value:
+    with suppress(ValueError):
+        number = float(text)
+        if math.isfinite(number):
+            return number
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("the moment has no time zone")
+    return moment
 
 
 def sort(folds: QuerySet[SubmissionFold], by: str) -> QuerySet[SubmissionFold]:
-    """Order folds by the name of a column; "-" turns it, and what is no name is "-id"."""
+    """Order folds by the name of a column; "-" turns it, and what is no name is "-id".
+
+    Those without a value are left out: who has not ended has used nothing in all.
+    """
     name = by.lstrip("-")
     if name not in SORTS:
         return folds.order_by("-pk")
     if name == "ended":
         folds = folds.filter(finished_at__isnull=False)
+    if name in MEASURES:
+        column, measure = MEASURES[name]
+        folds = folds.filter(is_measured(column)).alias(measure=measure)
     sign = "-" if by.startswith("-") else ""
     return folds.order_by(*dict.fromkeys((f"{sign}{SORTS[name]}", f"{sign}pk")))
 
@@ -64,11 +97,20 @@ def cut(folds: QuerySet[SubmissionFold], by: str, place: Place | None) -> QueryS
     name = by.lstrip("-")
     turned = "gt" if name in SORTS and not by.startswith("-") else "lt"
     behind: dict[str, Any] = {f"pk__{turned}": place.pk}
-    column = SORTS.get(name, "pk")
-    if column == "pk" or place.moment is None:
+    if not _is_of(place.value, name):
         return folds.filter(**behind)
+    column = SORTS[name]
     # The first condition is one range of the index, the second cuts its edge.
     return folds.filter(
-        Q(**{f"{column}__{turned}e": place.moment})
-        & (Q(**{f"{column}__{turned}": place.moment}) | Q(**behind))
+        Q(**{f"{column}__{turned}e": place.value})
+        & (Q(**{f"{column}__{turned}": place.value}) | Q(**behind))
+    )
+
+
+def _is_of(value: Value | None, name: str) -> bool:
+    """Tell whether a value is of the kind that is sorted by."""
+    return (
+        isinstance(value, float)
+        if name in MEASURES
+        else (isinstance(value, datetime) and SORTS.get(name, "pk") != "pk")
     )

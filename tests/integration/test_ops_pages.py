@@ -306,7 +306,72 @@ def test_nonsense_gives_no_row_and_a_hint(
     assert list_folds(page) == []
 
 
-@pytest.mark.parametrize("by", ["id", "-id", "queued", "-queued", "ended", "-ended"])
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("sort=-wall", [11, 13, 12]),
+        ("sort=wall", [12, 13, 11]),
+        ("sort=-cpu", [13, 12, 11]),
+        ("sort=cpu", [11, 12, 13]),
+        ("sort=-memory", [11, 12]),
+        ("sort=memory", [12, 11]),
+        # What was sorted by before, and what is no number.
+        ("sort=-wall&after=999,2026-11-27T00:00:00%2B00:00", [11, 13, 12]),
+        ("sort=-wall&after=999,nan", [11, 13, 12]),
+    ],
+)
+def test_list_sorts_by_what_ended_folds_have_used(
+    query: str, found: list[int], operator: User, ada: User, iris: RawData
+) -> None:
+    used = (
+        {"train_time": 9.0, "validation_time": None, "test_time": None, "train_cpu_time": 1.0}
+        | {"test_cpu_time": None, "train_memory": 500.0, "test_memory": None},
+        {"train_time": 1.0, "validation_time": 1.0, "test_time": 1.0, "train_cpu_time": 1.0}
+        | {"test_cpu_time": 1.0, "train_memory": 300.0, "test_memory": 400.0},
+        {"train_time": 2.0, "validation_time": 2.0, "test_time": 3.0, "train_cpu_time": 3.0}
+        | {"test_cpu_time": 0.5, "train_memory": None, "test_memory": None},
+    )
+    for number, fields in enumerate(used, start=11):
+        fold = finish_fold(ada, iris, databoard_sf_id=number)
+        SubmissionFold.objects.filter(pk=fold.pk).update(**fields)
+    make_fold(ada, iris, databoard_sf_id=14)
+
+    response = sign_in(operator).get(f"/ops/folds/?{query}")
+
+    assert [line.fold for line in response.context["lines"]] == found
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+@pytest.mark.parametrize(
+    ("worker", "found"),
+    [("one@host", [12, 11]), ("one@host/7/8", [11]), ("two%", [13]), ("ONE", []), ("two_", [])],
+)
+def test_list_finds_by_the_beginning_of_a_worker_many_or_few(
+    worker: str,
+    found: list[int],
+    few: int,
+    operator: User,
+    ada: User,
+    iris: RawData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runapp.search.FEW", few)
+    for number, name in enumerate(("one@host/7/8", "one@host/7/9", "two%@host/1/2"), start=11):
+        fold = finish_fold(ada, iris, databoard_sf_id=number)
+        SubmissionFold.objects.filter(pk=fold.pk).update(worker=name)
+
+    response = sign_in(operator).get("/ops/folds/", {"worker": worker})
+
+    assert [line.fold for line in response.context["lines"]] == found
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        *("id", "-id", "queued", "-queued", "ended", "-ended"),
+        *("wall", "-wall", "cpu", "-cpu", "memory", "-memory"),
+    ],
+)
 def test_pages_follow_each_other_without_a_gap(
     by: str, operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +380,15 @@ def test_pages_follow_each_other_without_a_gap(
         make_fold(ada, iris, databoard_sf_id=number)
     # Equal moments, as a bulk makes them.
     first = SubmissionFold.objects.earliest("pk")
-    SubmissionFold.objects.update(queued_at=first.queued_at, finished_at=first.queued_at)
+    used = {"train_time": 0.1, "validation_time": 0.2, "test_time": 0.3, "train_memory": 1000.1}
+    SubmissionFold.objects.update(
+        phase="done",
+        state="TESTED",
+        queued_at=first.queued_at,
+        finished_at=first.queued_at,
+        train_cpu_time=0.1,
+        **used,
+    )
     client = sign_in(operator)
     found: list[int] = []
     query: Any = f"?sort={by}"

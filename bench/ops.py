@@ -19,11 +19,13 @@ from typing import Any
 from bench.databases import DATABASES, make_database
 
 FEW, MANY = 1000, 100_000
+# Half of the folds are of one dataset: its page is full of them at either size.
 N_DATASETS, FOLDS_OF_SUBMISSION = 10, 20
 N_REQUESTS = 30
 MOST_TIMES_SLOWER, MOST_QUERIES = 1.5, 8
-# Of each ten folds one waits and one has failed; the others were tested.
-_WAITING, _FAILED = 1, 1
+# Of each ten folds two wait and one has failed; the others were tested.
+_WAITING, _FAILED = 2, 1
+_N_RARE = 5
 _STEP_SECONDS = 3
 
 
@@ -88,8 +90,10 @@ def _fill(n_folds: int) -> tuple[Any, Mapping[str, str]]:
     operator = User.objects.create_user("operator")
     operator.groups.add(Group.objects.get_or_create(name="operators")[0])
     _fill_folds(owner, n_folds)
+    _make_rare()
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+        # As the database itself does after a while.
+        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
     client = Client()
     client.force_login(operator, "django.contrib.auth.backends.ModelBackend")
     dataset = RawData.objects.latest("pk")
@@ -103,9 +107,18 @@ def _fill(n_folds: int) -> tuple[Any, Mapping[str, str]]:
         "folds by their end": "/ops/folds/?sort=-ended",
         "folds of an age": "/ops/folds/?sort=queued&older_than=5m",
         "folds of a submission": "/ops/folds/?submission=1",
+        "folds by their memory": "/ops/folds/?sort=-memory",
+        "folds of a dataset by their CPU": f"/ops/folds/?dataset={dataset.pk}&sort=cpu",
+        "folds of a worker": "/ops/folds/?worker=bench@host",
+        "few folds of a worker": "/ops/folds/?worker=rare",
         "folds of no worker": "/ops/folds/?worker=none",
+        "few folds of an account": "/ops/folds/?owner=rare",
+        "few folds of high priority": "/ops/folds/?priority=H",
+        "few folds of two kinds": "/ops/folds/?state=ERROR&error_code=cpu_limit&owner=rare",
+        "folds older than any": "/ops/folds/?older_than=9999d",
         "a fold": f"/ops/folds/{ended.pk}/",
-        "a fold that waits": f"/ops/folds/{waiting.pk}/",
+        # Its place is a part that the page asks for itself.
+        "a fold that waits": f"/ops/folds/{waiting.pk}/ /ops/folds/{waiting.pk}/place/",
         "datasets": "/ops/datasets/",
         "a dataset": f"/ops/datasets/{dataset.pk}/",
         "a submission": f"/ops/submissions/{dataset.submissions.latest('pk').pk}/",
@@ -123,7 +136,7 @@ def _fill_folds(owner: Any, n_folds: int) -> None:
     submissions = Submission.objects.bulk_create(
         Submission(
             owner=owner,
-            raw_data=datasets[n % N_DATASETS],
+            raw_data=datasets[-1 if n % 2 else n // 2 % N_DATASETS],
             databoard_s_id=n,
             files={"classifier.py": "0" * 64},
             hash_files="0" * 64,
@@ -133,6 +146,22 @@ def _fill_folds(owner: Any, n_folds: int) -> None:
     for start in range(0, n_folds, FEW):
         numbers = range(start, start + FEW)
         SubmissionFold.objects.bulk_create(_make_folds(owner, submissions, numbers, n_folds))
+
+
+def _make_rare() -> None:
+    """Turn some of the oldest folds into such as only a search finds."""
+    from django.contrib.auth.models import User
+
+    from runapp.models import SubmissionFold
+
+    failed = SubmissionFold.objects.filter(state="ERROR").order_by("pk")
+    oldest = list(failed.values_list("pk", flat=True)[:_N_RARE])
+    SubmissionFold.objects.filter(pk__in=oldest).update(
+        owner=User.objects.create_user("rare"),
+        error_code="cpu_limit",
+        priority="H",
+        worker="rare@host/1/2",
+    )
 
 
 def _make_folds(owner: Any, submissions: list[Any], numbers: range, n_folds: int) -> Iterator[Any]:
@@ -155,7 +184,7 @@ def _make_folds(owner: Any, submissions: list[Any], numbers: range, n_folds: int
             train_is=b"\0" * 500,
             test_is=b"\0" * 200,
             queued_at=queued_at,
-            change_seq=0,
+            change_seq=n,
             **_make_end(n, queued_at),
         )
 
@@ -186,16 +215,18 @@ def _ask(client: Any, path: str) -> tuple[float, int]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    with CaptureQueriesContext(connection) as queries:
-        _get(client, path)
-        # Those that follow are counted anew.
-        n_queries = len(queries)
+    n_queries = 0
+    for part in path.split():
+        with CaptureQueriesContext(connection) as queries:
+            _get(client, part)
+            n_queries = max(n_queries, len(queries))
     return statistics.median(_time(client, path) for _ in range(N_REQUESTS)), n_queries
 
 
 def _time(client: Any, path: str) -> float:
     began_at = time.perf_counter()
-    _get(client, path)
+    for part in path.split():
+        _get(client, part)
     return time.perf_counter() - began_at
 
 

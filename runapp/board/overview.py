@@ -25,7 +25,7 @@ from runapp.selectors import get_live_seconds, keep_phase
 from runapp.transitions import Phase, State
 
 # Of one thing, and of each of many.
-MOST_COUNTED = 2000
+MOST_COUNTED = 100_000
 MOST_COUNTED_EACH = 100
 DATASETS_ON_PAGE = 10
 # How old the ages on a page may become.

@@ -15,7 +15,7 @@ from django.db.models import BigIntegerField, Count, F, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
 from runapp.exceptions import NotFound, QuotaExceeded
-from runapp.models import DailyUse, RawData, Submission, SubmissionFold
+from runapp.models import DailyUse, RawData, Submission, SubmissionFold, keep_phase
 from runapp.transitions import Phase
 
 _MB = 2**20
@@ -298,8 +298,9 @@ def _read_totals(owner: User, wanted: Collection[Measure]) -> tuple[int, int]:
     totals: dict[str, Any] = {}
     if Measure.WAITING_FOLDS in wanted:
         # The priorities are named, as the index of what waits begins with them.
-        waiting = SubmissionFold.objects.filter(
-            phase=Phase.WAITING, priority__in=SubmissionFold.Priority.values
+        waiting = keep_phase(
+            SubmissionFold.objects.filter(priority__in=SubmissionFold.Priority.values),
+            Phase.WAITING,
         )
         totals["waiting_folds"] = _total(waiting, owner, Count("pk"))
     if Measure.STORED_BYTES in wanted:

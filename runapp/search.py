@@ -20,9 +20,8 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now, Substr
 from django.db.models.lookups import Exact
 
-from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker
+from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker, keep_phase
 from runapp.runner.contract import Outcome
-from runapp.selectors import keep_phase
 from runapp.transitions import Phase, State
 
 STATES = [str(state) for state in State]

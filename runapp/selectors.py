@@ -25,13 +25,21 @@ from django.db.models import (
     TextField,
     Value,
 )
-from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.access import Scope
 from runapp.events import AuditEvent
 from runapp.exceptions import Conflict, InvalidInput, NotFound
-from runapp.models import Clock, FairShare, RawData, Removals, Submission, SubmissionFold, Worker
+from runapp.models import (
+    Clock,
+    FairShare,
+    RawData,
+    Removals,
+    Submission,
+    SubmissionFold,
+    Worker,
+    keep_phase,
+)
 from runapp.queue import get_cap
 from runapp.transitions import Phase
 
@@ -331,12 +339,6 @@ def read_feed_of_events() -> Feed:
     n_latest = AuditEvent.objects.filter(pk__gt=last - _LATEST_EVENTS).count()
     epoch = Clock.objects.values_list("epoch", flat=True)[0]
     return Feed(epoch=epoch, clock=last + n_latest, seq=last + n_latest, removed=0)
-
-
-def keep_phase(folds: QuerySet[SubmissionFold], phase: Phase) -> QuerySet[SubmissionFold]:
-    """Keep the folds of one phase, as their partial indexes find them."""
-    # The phase stands in the text: only then is a partial index used.
-    return folds.filter(phase=RawSQL(f"'{phase}'", ()))  # noqa: S611
 
 
 @dataclass(frozen=True)

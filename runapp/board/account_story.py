@@ -134,8 +134,10 @@ def read_account_story(*, name: str) -> AccountStory:
         raise NotFound("There is no such account.")
     allowance = read_allowance(owner=account)
     days = DailyUse.objects.filter(owner=account).order_by("-day", "raw_data_id")[:DAYS_SHOWN]
-    # Only what is limited is counted: all of it may be much.
-    standing = read_standing(owner=account, allowance=allowance)
+    # What is stored is summed up only where it is limited: that takes a while.
+    stored = {Measure.STORED_BYTES} & set(allowance.limits)
+    measures = {Measure.WAITING_FOLDS, *stored}
+    standing = read_standing(owner=account, allowance=allowance, measures=measures)
     kept = tuple(days)
     n_today = sum(day.folds for day in kept if day.day == allowance.day)
     return AccountStory(
@@ -149,9 +151,9 @@ def read_account_story(*, name: str) -> AccountStory:
 
 def _list_rooms(standing: Standing, n_today: int) -> tuple[Room, ...]:
     limits, use = standing.allowance.limits, standing.use
-    stored, waiting = limits.get(Measure.STORED_BYTES), limits.get(Measure.WAITING_FOLDS)
+    stored = limits.get(Measure.STORED_BYTES)
     return (
-        Room("waiting folds", None if waiting is None else use.waiting_folds, waiting),
+        Room("waiting folds", use.waiting_folds, limits.get(Measure.WAITING_FOLDS)),
         Room("folds today", n_today, limits.get(Measure.FOLDS_PER_DAY)),
         Room(
             "stored, MB",

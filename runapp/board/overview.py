@@ -20,8 +20,8 @@ from django.db.models import (
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Least, Now
 
-from runapp.models import Clock, RawData, SubmissionFold, Worker
-from runapp.selectors import get_live_seconds, keep_phase
+from runapp.models import Clock, RawData, SubmissionFold, Worker, keep_phase
+from runapp.selectors import get_live_seconds
 from runapp.transitions import Phase, State
 
 # Of one thing, and of each of many.

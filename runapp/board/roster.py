@@ -10,8 +10,8 @@ from django.conf import settings
 from django.db.models import BigIntegerField, CharField, DateTimeField, Value
 from django.db.models.functions import Cast, Now
 
-from runapp.models import RawData, SubmissionFold, Worker
-from runapp.selectors import get_live_seconds, keep_phase
+from runapp.models import RawData, SubmissionFold, Worker, keep_phase
+from runapp.selectors import get_live_seconds
 from runapp.transitions import Phase
 
 

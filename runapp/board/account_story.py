@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import Count, Max, QuerySet, Sum
 
 from runapp.access import READERS, Scope
 from runapp.allowance import Measure, Standing, read_allowance, read_standing
-from runapp.board.fold_lines import Line, read_lines
+from runapp.board.fold_lines import KB_IN_MB, Line, read_lines
 from runapp.events import AuditEvent
 from runapp.exceptions import Forbidden, NotFound
-from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
+from runapp.models import MEASURES, DailyUse, FairShare, Submission, SubmissionFold
 from runapp.storage import Kind
 
 FOLDS_SHOWN = 50
+# Of a submission, so many of the latest folds are added up.
+FOLDS_ADDED = 1000
 EVENTS_SHOWN = 20
 DAYS_SHOWN = 14
 # Of a file, so much is shown.
@@ -24,10 +27,29 @@ _MB = 2**20
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What the latest folds of a submission have used in all; None is what was not measured.
+
+    Wall time and CPU in seconds, `memory` is the greatest peak in MB.
+    """
+
+    n_folds: int
+    wall: float | None
+    cpu: float | None
+    memory: float | None
+
+    @property
+    def are_all(self) -> bool:
+        """Whether no fold was left out."""
+        return self.n_folds < FOLDS_ADDED
+
+
+@dataclass(frozen=True)
 class SubmissionStory:
     """One submission; its files are named to those who may read it."""
 
     submission: Submission
+    sums: Sums
     lines: tuple[Line, ...]
     has_more: bool
     may_read: bool
@@ -68,7 +90,7 @@ class AccountStory:
 
 
 def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
-    """Return a submission and its latest folds; in four queries.
+    """Return a submission and its latest folds; in five queries.
 
     Raises
     ------
@@ -80,10 +102,19 @@ def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
     lines = read_lines(folds, most=FOLDS_SHOWN + 1)
     return SubmissionStory(
         submission,
+        _add_up(folds),
         tuple(lines[:FOLDS_SHOWN]),
         len(lines) > FOLDS_SHOWN,
         _may_read(submission, scope),
     )
+
+
+def _add_up(folds: QuerySet[SubmissionFold]) -> Sums:
+    latest = SubmissionFold.objects.filter(pk__in=folds.values("pk")[:FOLDS_ADDED])
+    sums = {name: Sum(measure) for name, (_, measure) in MEASURES.items() if name != "memory"}
+    row = latest.aggregate(n_folds=Count("pk"), memory=Max(MEASURES["memory"][1]), **sums)
+    peak = row.pop("memory")
+    return Sums(memory=None if peak is None else peak / KB_IN_MB, **row)
 
 
 def read_file(*, pk: int, name: str, scope: Scope) -> File:

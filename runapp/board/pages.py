@@ -18,6 +18,8 @@ ROWS = 50
 SORTS = {"id": "pk", "queued": "queued_at", "ended": "finished_at"} | dict.fromkeys(
     MEASURES, "measure"
 )
+# At the ends of all years another time zone has none.
+_FIRST_YEAR, _LAST_YEAR = 1, 9999
 _MOST_DIGITS = len(str(MAX_CLIENT_ID))
 
 Value = datetime | float
@@ -68,8 +70,8 @@ def _parse_value(text: str) -> Value:
         if math.isfinite(number):
             return number
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("the moment has no time zone")
+    if moment.tzinfo is None or not _FIRST_YEAR < moment.year < _LAST_YEAR:
+        raise ValueError("no database has such a moment")
     return moment
 
 

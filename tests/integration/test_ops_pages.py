@@ -264,6 +264,8 @@ def test_lost_worker_is_told(operator: User) -> None:
         ("after=nonsense", [14, 13, 12, 11]),
         ("after=99999999999999999999", [14, 13, 12, 11]),
         ("sort=queued&after=1,nonsense", [11, 12, 13, 14]),
+        ("sort=queued&after=5,0001-01-01T00:00:00%2B23:00", [11, 12, 13, 14]),
+        ("sort=queued&after=5,9999-12-31T23:59:59-23:00", [11, 12, 13, 14]),
     ],
 )
 def test_list_finds_and_sorts(
@@ -528,6 +530,23 @@ def test_submission_names_its_files_to_readers_only(
     assert "classifier.py" not in before
     assert "classifier.py" in after
     assert f"/ops/folds/{fold.pk}/" in before
+
+
+def test_submission_tells_what_its_folds_have_used_in_all(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    used = {"train_time": 1.0, "validation_time": 1.0, "test_time": 1.0, "train_memory": 2048.0}
+    for number in (11, 12):
+        fold = finish_fold(ada, iris, databoard_sf_id=number)
+    SubmissionFold.objects.update(train_cpu_time=0.5, test_cpu_time=0.5, test_memory=100.0, **used)
+    finish_fold(ada, iris, databoard_sf_id=13, databoard_s_id=2)
+    make_fold(ada, iris, databoard_sf_id=14)
+
+    response = sign_in(operator).get(f"/ops/submissions/{fold.submission_id}/")
+
+    sums = response.context["story"].sums
+    assert (sums.n_folds, sums.wall, sums.cpu, sums.memory) == (3, 6.0, 2.0, 2.0)
+    assert sums.are_all
 
 
 def test_file_of_a_submission_is_shown_to_readers_only(

@@ -36,12 +36,13 @@ from runapp.models import (
     Worker,
 )
 from runapp.services import audit
+from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
 from runapp.services.raw_data import change_raw_data
 from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.actions import DEEDS, Deed, confirm
+from runapp.views.ops.actions import confirm
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,31 +16,13 @@ from django.views.decorators.http import require_POST
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
-from runapp.exceptions import DatarunError
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.steering import Seen, rerun_fold, steer
+from runapp.services.deeds import DEEDS, Deed, carry_out
+from runapp.services.steering import Seen
 from runapp.transitions import Phase
 from runapp.views.ops.base import for_operators, show
 
 _MOST_ATTEMPT = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Deed:
-    """Something that can be done to folds.
-
-    Parameters
-    ----------
-    do : callable
-        Does it to one, and raises a `DatarunError` when it cannot.
-    """
-
-    name: str
-    title: str
-    sentence: str
-    outcome: str
-    do: Callable[[Seen], object]
 
 
 @dataclass(frozen=True)
@@ -50,52 +32,6 @@ class Result:
     line: Line | None
     is_done: bool
     sentence: str
-
-
-def _cancel(seen: Seen) -> object:
-    return steer(seen=seen, deed=lambda fold: cancel_fold(fold=fold))
-
-
-def _prioritise(priority: str) -> Callable[[Seen], object]:
-    def do(seen: Seen) -> object:
-        return steer(seen=seen, deed=lambda fold: change_priority(fold=fold, priority=priority))
-
-    return do
-
-
-DEEDS = {
-    deed.name: deed
-    for deed in (
-        Deed(
-            "cancel",
-            "Cancel",
-            "Waiting folds end now, running ones within seconds.",
-            "It ends.",
-            _cancel,
-        ),
-        Deed(
-            "rerun",
-            "Run again",
-            "Finished folds lose their results and go back into the queue.",
-            "It waits again.",
-            lambda seen: rerun_fold(seen=seen),
-        ),
-        Deed(
-            "high",
-            "Priority H",
-            "They are run before all of priority L.",
-            "It has priority H.",
-            _prioritise("H"),
-        ),
-        Deed(
-            "low",
-            "Priority L",
-            "They are run after all of priority H.",
-            "It has priority L.",
-            _prioritise("L"),
-        ),
-    )
-}
 
 
 @require_POST
@@ -133,9 +69,9 @@ def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     deed = DEEDS.get(request.POST.get("deed", ""))
     if deed is None:
         return show(request, "ops/missing.html", status=404)
-    told = [(seen, *_do(deed, seen)) for seen in _read_seen(request)]
-    lines = _find_lines([seen for seen, _, _ in told])
-    results = [Result(lines.get(seen.pk), is_done, words) for seen, is_done, words in told]
+    told = [(seen, carry_out(deed=deed, seen=seen)) for seen in _read_seen(request)]
+    lines = _find_lines([seen for seen, _ in told])
+    results = [Result(lines.get(seen.pk), answer.is_done, answer.sentence) for seen, answer in told]
     context = {
         "here": "folds",
         "deed": deed,
@@ -144,15 +80,6 @@ def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
         "back": _find_way_back(request),
     }
     return show(request, "ops/done.html", context)
-
-
-def _do(deed: Deed, seen: Seen) -> tuple[bool, str]:
-    # Each by itself: what hinders one is nothing to the others.
-    try:
-        deed.do(seen)
-    except DatarunError as error:
-        return False, error.message
-    return True, deed.outcome
 
 
 def _find_lines(ticked: Sequence[Seen]) -> dict[int, Line]:

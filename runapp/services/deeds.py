@@ -1,0 +1,110 @@
+"""What operators can do to a fold that was shown to them, in words and in deed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runapp.exceptions import DatarunError
+from runapp.models import SubmissionFold
+from runapp.services.folds import cancel_fold, change_priority
+from runapp.services.steering import Seen, rerun_fold, steer
+
+
+@dataclass(frozen=True)
+class Deed:
+    """Something that can be done to folds.
+
+    Parameters
+    ----------
+    name : str
+        What forms call it.
+    sentence : str
+        What it does.
+    outcome : str
+        What became of a fold to which it was done.
+    do : callable
+        Does it to one, and raises a `DatarunError` when it cannot.
+    """
+
+    name: str
+    title: str
+    sentence: str
+    outcome: str
+    do: Callable[[Seen], object]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether it was done to one fold; if not, the sentence tells why."""
+
+    is_done: bool
+    sentence: str
+
+
+def carry_out(*, deed: Deed, seen: Seen) -> Answer:
+    """Do something to one fold, in a transaction of its own; tell what became of it.
+
+    Parameters
+    ----------
+    deed : Deed
+        What is done.
+    seen : Seen
+        The fold as it was shown.
+
+    Returns
+    -------
+    Answer
+        What hinders one fold is told, and nothing to the others.
+    """
+    try:
+        deed.do(seen)
+    except DatarunError as error:
+        return Answer(False, error.message)
+    return Answer(True, deed.outcome)
+
+
+def _cancel(seen: Seen) -> object:
+    return steer(seen=seen, deed=lambda fold: cancel_fold(fold=fold))
+
+
+def _rerun(seen: Seen) -> object:
+    return rerun_fold(seen=seen)
+
+
+def _prioritise(priority: str) -> Callable[[Seen], object]:
+    def change(fold: SubmissionFold) -> None:
+        change_priority(fold=fold, priority=priority)
+
+    return lambda seen: steer(seen=seen, deed=change)
+
+
+CANCEL = Deed(
+    name="cancel",
+    title="Cancel",
+    sentence="Waiting folds end now, running ones within seconds.",
+    outcome="It ends.",
+    do=_cancel,
+)
+RERUN = Deed(
+    name="rerun",
+    title="Run again",
+    sentence="Finished folds lose their results and go back into the queue.",
+    outcome="It waits again.",
+    do=_rerun,
+)
+HIGH = Deed(
+    name="high",
+    title="Priority H",
+    sentence="They are run before all of priority L.",
+    outcome="It has priority H.",
+    do=_prioritise("H"),
+)
+LOW = Deed(
+    name="low",
+    title="Priority L",
+    sentence="They are run after all of priority H.",
+    outcome="It has priority L.",
+    do=_prioritise("L"),
+)
+DEEDS = {deed.name: deed for deed in (CANCEL, RERUN, HIGH, LOW)}

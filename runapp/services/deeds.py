@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runapp.exceptions import DatarunError
+from runapp.exceptions import Conflict, DatarunError
 from runapp.models import SubmissionFold
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.steering import Seen, rerun_fold, steer
+from runapp.transitions import Phase
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ def _rerun(seen: Seen) -> object:
 
 def _prioritise(priority: str) -> Callable[[Seen], object]:
     def change(fold: SubmissionFold) -> None:
+        # Unlike the other deeds it leaves the fold as it was shown.
+        if fold.phase == Phase.WAITING and fold.priority == priority:
+            raise Conflict(f"It has priority {priority} already.")
         change_priority(fold=fold, priority=priority)
 
     return lambda seen: steer(seen=seen, deed=change)

@@ -126,7 +126,7 @@ def test_fold_that_changed_meanwhile_is_told_and_left_alone(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("deed", ["cancel", "rerun"])
+@pytest.mark.parametrize("deed", ["cancel", "rerun", "high"])
 def test_what_is_sent_twice_is_done_once(
     deed: str, client: Client, ada: User, iris: RawData
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from runapp.exceptions import Conflict, DatarunError
 from runapp.models import SubmissionFold
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.steering import Seen, rerun_fold, steer
-from runapp.transitions import Phase
+from runapp.transitions import ALLOWED, Phase
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Deed:
         What became of a fold to which it was done.
     do : callable
         Does it to one, and raises a `DatarunError` when it cannot.
+    takes : str
+        Which folds can have it done.
+    phases : tuple of Phase
+        The same for the database.
+    priority : str, optional
+        The priority that it gives: those that have it cannot have it done.
     """
 
     name: str
@@ -33,6 +41,16 @@ class Deed:
     sentence: str
     outcome: str
     do: Callable[[Seen], object]
+    takes: str
+    phases: tuple[Phase, ...]
+    priority: str = ""
+
+    def keep_able(self, folds: QuerySet[SubmissionFold]) -> QuerySet[SubmissionFold]:
+        """Keep the folds that can have it done."""
+        # The states say the phases again: they have an index for every search.
+        states = {state for phase, state in ALLOWED if phase in self.phases}
+        able = folds.filter(phase__in=self.phases, state__in=sorted(states))
+        return able.exclude(priority=self.priority) if self.priority else able
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,8 @@ CANCEL = Deed(
     sentence="Waiting folds end now, running ones within seconds.",
     outcome="It ends.",
     do=_cancel,
+    takes="Only waiting and running folds are cancelled.",
+    phases=(Phase.WAITING, Phase.RUNNING),
 )
 RERUN = Deed(
     name="rerun",
@@ -96,6 +116,8 @@ RERUN = Deed(
     sentence="Finished folds lose their results and go back into the queue.",
     outcome="It waits again.",
     do=_rerun,
+    takes="Only folds that have ended are run again.",
+    phases=(Phase.DONE,),
 )
 HIGH = Deed(
     name="high",
@@ -103,6 +125,9 @@ HIGH = Deed(
     sentence="They are run before all of priority L.",
     outcome="It has priority H.",
     do=_prioritise("H"),
+    takes="Only waiting folds of the other priority are taken.",
+    phases=(Phase.WAITING,),
+    priority="H",
 )
 LOW = Deed(
     name="low",
@@ -110,5 +135,8 @@ LOW = Deed(
     sentence="They are run after all of priority H.",
     outcome="It has priority L.",
     do=_prioritise("L"),
+    takes="Only waiting folds of the other priority are taken.",
+    phases=(Phase.WAITING,),
+    priority="L",
 )
 DEEDS = {deed.name: deed for deed in (CANCEL, RERUN, HIGH, LOW)}

@@ -14,14 +14,12 @@ from runapp.models import DailyUse, Predictions, RawData, SubmissionFold
 from runapp.services.folds import cancel_fold
 from runapp.services.steering import Seen, rerun_fold
 from runapp.transitions import Phase
-from tests.factories import finish_fold, make_fold, work
+from tests.factories import finish_fold, make_fold, sign_in, work
 
 
 @pytest.fixture
 def client(operator: User) -> Client:
-    client = Client()
-    client.force_login(operator, "django.contrib.auth.backends.ModelBackend")
-    return client
+    return sign_in(operator)
 
 
 def see(fold: SubmissionFold) -> str:
@@ -84,8 +82,7 @@ def test_nonsense_does_nothing(client: Client, path: str, fold: str) -> None:
 @pytest.mark.django_db
 def test_forms_of_other_sites_do_nothing(operator: User, ada: User, iris: RawData) -> None:
     fold = make_fold(ada, iris)
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(operator, "django.contrib.auth.backends.ModelBackend")
+    client = sign_in(operator, enforce_csrf_checks=True)
 
     response = client.post("/ops/folds/steer/", {"deed": "cancel", "fold": see(fold)})
 

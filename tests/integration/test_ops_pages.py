@@ -23,18 +23,13 @@ from tests.factories import (
     make_fold,
     make_live_worker,
     pack,
+    sign_in,
 )
 
 pytestmark = pytest.mark.django_db
 
 MOST_QUERIES = 8
 HOSTILE = "<script>alert(1)</script>"
-
-
-def sign_in(account: User) -> Client:
-    client = Client()
-    client.force_login(account, "django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def list_paths(fold: SubmissionFold) -> list[str]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST
 
@@ -20,7 +18,8 @@ from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.services.deeds import DEEDS, Deed, carry_out
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.base import for_operators, show
+from runapp.views.ops.base import find_way_back, for_operators, show
+from runapp.views.ops.sweeps import confirm_sweep
 
 _MOST_ATTEMPT = 2**31 - 1
 
@@ -42,7 +41,9 @@ def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     deed = DEEDS.get(request.POST.get("deed", ""))
     if deed is None:
         return show(request, "ops/missing.html", status=404)
-    return confirm(request, deed, _read_seen(request), back=_find_way_back(request))
+    if request.POST.get("all"):
+        return confirm_sweep(request, deed)
+    return confirm(request, deed, _read_seen(request), back=find_way_back(request))
 
 
 def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: str) -> HttpResponse:
@@ -77,7 +78,7 @@ def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
         "deed": deed,
         "results": results,
         "n_done": sum(result.is_done for result in results),
-        "back": _find_way_back(request),
+        "back": find_way_back(request),
     }
     return show(request, "ops/done.html", context)
 
@@ -101,11 +102,3 @@ def _parse(texts: list[str]) -> Iterator[Seen]:
             is_possible = 0 < seen.pk <= MAX_CLIENT_ID and 0 <= seen.attempt <= _MOST_ATTEMPT
             if is_possible and seen.queued_at.tzinfo is not None:
                 yield seen
-
-
-def _find_way_back(request: HttpRequest) -> str:
-    back = request.POST.get("back", "")
-    is_ours = back.startswith("/") and url_has_allowed_host_and_scheme(
-        back, allowed_hosts=None, require_https=request.is_secure()
-    )
-    return back if is_ours else reverse("ops:folds")

@@ -32,6 +32,8 @@ class Deed:
         Which folds can have it done.
     phases : tuple of Phase
         The same for the database.
+    wakes : bool, optional
+        Whether there is more to run than before.
     priority : str, optional
         The priority that it gives: those that have it cannot have it done.
     """
@@ -43,6 +45,7 @@ class Deed:
     do: Callable[[Seen], object]
     takes: str
     phases: tuple[Phase, ...]
+    wakes: bool = False
     priority: str = ""
 
     def keep_able(self, folds: QuerySet[SubmissionFold]) -> QuerySet[SubmissionFold]:
@@ -118,6 +121,7 @@ RERUN = Deed(
     do=_rerun,
     takes="Only folds that have ended are run again.",
     phases=(Phase.DONE,),
+    wakes=True,
 )
 HIGH = Deed(
     name="high",

@@ -19,9 +19,11 @@ from typing import Any
 from django.db.models import QuerySet, Subquery
 from django.db.models.functions import Now
 
+from runapp import dispatch
 from runapp.board.overview import MOST_COUNTED, Count
 from runapp.models import MAX_CLIENT_ID, Clock, SubmissionFold
 from runapp.search import Search
+from runapp.selectors import count_live_slots
 from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
@@ -174,16 +176,16 @@ def do_round(
     Round
         What became of them, and what is left.
     """
-    end = clock() + seconds
     n_done, refusals = 0, []
-    for seen in islice(_read(sweep), most):
-        answer = carry_out(deed=sweep.deed, seen=seen)
-        n_done += answer.is_done
-        if not answer.is_done:
-            refusals.append(Refusal(seen.pk, answer.sentence))
-        sweep = replace(sweep, below=seen.pk)
-        if clock() >= end:
-            break
+    with dispatch.holding_hints() as task_id:
+        for seen in _read_until(sweep, clock() + seconds, most, clock):
+            answer = carry_out(deed=sweep.deed, seen=seen)
+            n_done += answer.is_done
+            if not answer.is_done:
+                refusals.append(Refusal(seen.pk, answer.sentence))
+            sweep = replace(sweep, below=seen.pk)
+    if sweep.deed.wakes and n_done:
+        dispatch.burst(task_id=task_id, count=min(n_done, max(count_live_slots(), 1)))
     return Round(n_done, tuple(refusals), sweep)
 
 
@@ -199,6 +201,13 @@ def describe_search(search: Search) -> str:
     """Return a search in words; "" of one for nothing, which all folds fit."""
     known = [(name, value) for name, value in asdict(search).items() if value]
     return ", ".join(f"{_WORDS.get(name, name)} {value}" for name, value in known)
+
+
+def _read_until(sweep: Sweep, end: float, most: int, clock: Callable[[], float]) -> Iterator[Seen]:
+    for seen in islice(_read(sweep), most):
+        yield seen
+        if clock() >= end:
+            return
 
 
 def _read(sweep: Sweep) -> Iterator[Seen]:

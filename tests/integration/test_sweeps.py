@@ -9,6 +9,7 @@ from itertools import count
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import TestCase
 
 from runapp.events import AuditEvent
 from runapp.models import RawData, SubmissionFold
@@ -25,6 +26,7 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
+from runapp.services.workers import beat
 from tests.factories import finish_fold, make_fold, make_raw_data, work
 from tests.integration.test_concurrency import run_at_once
 
@@ -205,6 +207,28 @@ def test_what_hinders_one_is_told_and_nothing_to_the_others(ada: User, iris: Raw
     assert list_numbers(phase="waiting") == [11, 13]
     # It is not tried for ever.
     assert do_round(sweep=done.rest).is_empty
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("n_slots", "n_hints"), [(0, 1), (2, 2), (9, 3)])
+def test_no_more_hints_are_published_than_slots_or_folds(
+    n_slots: int, n_hints: int, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folds(ada, iris, [11, 12, 13])
+    work()
+    beat(name="w", slots=n_slots, self_test=None)
+    hints: list[str | None] = []
+    monkeypatch.setattr(
+        "runapp.dispatch.publish", lambda *, task_id=None: hints.append(task_id) or True
+    )
+
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        do_round(sweep=foresee(deed=RERUN, search=ALL).sweep)
+    n_rung = len(hints)
+    do_round(sweep=foresee(deed=CANCEL, search=ALL).sweep)
+
+    assert (n_rung, len(hints)) == (n_hints, n_hints)
+    assert list_numbers(error_code="cancelled") == [11, 12, 13]
 
 
 @pytest.mark.django_db

@@ -13,6 +13,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
@@ -36,12 +38,13 @@ from runapp.models import (
     Worker,
 )
 from runapp.services import audit
+from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
 from runapp.services.raw_data import change_raw_data
 from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.actions import DEEDS, Deed, confirm
+from runapp.views.ops.actions import confirm
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -78,17 +81,31 @@ def resume(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None
         change_raw_data(raw_data=raw_data, paused=False)
 
 
-def make_action(deed: Deed) -> Callable[..., HttpResponse]:
+def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
     """Return an action that asks, on the operators' own page, whether to do something to folds."""
 
     @admin.action(description=f"{deed.title}...")
-    def ask(admin_of: Any, request: HttpRequest, rows: QuerySet[SubmissionFold]) -> HttpResponse:
-        shown = rows.values_list("pk", "attempt", "phase", "queued_at")[:ROWS]
+    def ask(
+        admin_of: Any, request: HttpRequest, rows: QuerySet[SubmissionFold]
+    ) -> HttpResponse | None:
+        shown = rows.values_list("pk", "attempt", "phase", "queued_at")[: ROWS + 1]
+        if len(shown) > ROWS:
+            _refuse_so_many(request)
+            return None
         ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
         return confirm(request, deed, ticked, back=request.get_full_path())
 
     ask.__name__ = deed.name
     return ask
+
+
+def _refuse_so_many(request: HttpRequest) -> None:
+    # What is filtered by here is not what is searched for there, so it is not taken along.
+    text = (
+        "Nothing was done: no more than {} folds can be chosen here. "
+        "<a href='{}'>The operators' pages</a> do it to all that fit a search."
+    )
+    messages.error(request, format_html(text, ROWS, reverse("ops:folds")))
 
 
 class SteeredAdmin(ReadOnlyAdmin):
@@ -166,6 +183,8 @@ class SubmissionAdmin(ReadOnlyAdmin):
 @admin.register(SubmissionFold)
 class SubmissionFoldAdmin(SteeredAdmin):
     actions = tuple(map(make_action, DEEDS.values()))
+    # All of a page can be ticked.
+    list_per_page = ROWS
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")
     list_filter = ("state", "priority", "phase", "error_code")
     search_fields = ("=databoard_sf_id", "owner__username")

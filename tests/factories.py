@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.test import Client
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
@@ -72,6 +73,13 @@ def make_client(account: User | None = None, *, password: str = PASSWORD) -> JSO
     client = JSONClient()
     if account is not None:
         client.credentials(HTTP_AUTHORIZATION=make_basic(account.username, password))
+    return client
+
+
+def sign_in(account: User, **options: Any) -> Client:
+    """Return a browser of sorts in whose session an account is signed in."""
+    client = Client(**options)
+    client.force_login(account, "django.contrib.auth.backends.ModelBackend")
     return client
 
 

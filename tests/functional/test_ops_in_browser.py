@@ -228,3 +228,32 @@ def test_keyboard_reaches_the_content_at_once(window: Window) -> None:
     page.keyboard.press("Enter")
 
     expect(page.get_by_role("main")).to_be_focused()
+
+
+def test_all_that_fit_a_search_are_cancelled_by_keyboard(window: Window, stage: Stage) -> None:
+    page, account = window.page, stage.account
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": True})
+    folds = [
+        account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
+        for _ in range(2)
+    ]
+    page.goto("ops/folds/?state=waiting&owner=ada")
+
+    page.get_by_role("checkbox", name="all that fit the search").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_contain_text("Searched for: state waiting, owner ada")
+    expect(page.get_by_role("main")).to_contain_text("2 folds fit")
+    # Posted after the question was shown.
+    later = account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
+    assert not window.is_wider_than_its_window()
+    assert window.list_barriers() == []
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: 2 done, 0 not")
+    assert window.list_barriers() == []
+    assert {account.read_fold(fold)["error_code"] for fold in folds} == {"cancelled"}
+    assert account.read_fold(later)["state"] == "TODO"
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": False})
+    account.wait_for_fold(later)

@@ -1,4 +1,4 @@
-"""A storage of its own for each test, and nothing slow that no test here is about."""
+"""A storage of its own for each test, accounts, and nothing slow that no test here is about."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.db import connection
 
+from runapp.models import RawData
 from runapp.services import sign_in_events
+from tests.factories import make_account, make_ready_dataset
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +29,23 @@ def storage(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> P
 def no_sign_ins() -> None:
     # The accounts of another test had the same keys.
     sign_in_events.forget()
+
+
+@pytest.fixture
+def ada() -> User:
+    return make_account("ada")
+
+
+@pytest.fixture
+def iris(ada: User) -> RawData:
+    return make_ready_dataset(ada)
+
+
+@pytest.fixture
+def operator() -> User:
+    account = make_account("olga")
+    account.groups.add(Group.objects.get_or_create(name="operators")[0])
+    return account
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

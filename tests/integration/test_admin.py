@@ -98,6 +98,23 @@ def test_folds_are_cancelled_as_on_the_operators_page(
     assert AuditEvent.objects.filter(action="fold_cancelled", actor="root").count() == 1
 
 
+def test_more_folds_than_can_be_told_of_are_not_chosen(
+    client: Client, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runapp.admin.ROWS", 2)
+    folds = [make_fold(ada, iris, databoard_sf_id=number) for number in range(3)]
+    every = {"action": "cancel", "select_across": "1", "_selected_action": [folds[0].pk]}
+
+    refused = client.post(FOLDS, every, follow=True)
+    folds[0].delete()
+    asked = client.post(FOLDS, {**every, "_selected_action": [folds[1].pk]})
+
+    page = refused.content.decode()
+    assert "no more than 2 folds can be chosen here" in page
+    assert "href='/ops/folds/'" in page
+    assert len(asked.context["lines"]) == 2
+
+
 def test_datasets_are_paused_and_resumed(client: Client, iris: RawData) -> None:
     path = "/admin/runapp/rawdata/"
     states = []

@@ -21,21 +21,10 @@ from tests.factories import (
     make_fold,
     make_live_worker,
     make_raw_data,
-    make_ready_dataset,
 )
 from tests.unit.test_documentation import list_fold_codes
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
 
 
 def run_folds(*words: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 
@@ -14,31 +14,12 @@ from runapp.models import DailyUse, Predictions, RawData, SubmissionFold
 from runapp.services.folds import cancel_fold
 from runapp.services.steering import Seen, rerun_fold
 from runapp.transitions import Phase
-from tests.factories import finish_fold, make_account, make_fold, make_ready_dataset, work
+from tests.factories import finish_fold, make_fold, sign_in, work
 
 
 @pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
-
-
-@pytest.fixture
-def olga() -> User:
-    account = make_account("olga")
-    account.groups.add(Group.objects.get_or_create(name="operators")[0])
-    return account
-
-
-@pytest.fixture
-def client(olga: User) -> Client:
-    client = Client()
-    client.force_login(olga, "django.contrib.auth.backends.ModelBackend")
-    return client
+def client(operator: User) -> Client:
+    return sign_in(operator)
 
 
 def see(fold: SubmissionFold) -> str:
@@ -99,10 +80,9 @@ def test_nonsense_does_nothing(client: Client, path: str, fold: str) -> None:
 
 
 @pytest.mark.django_db
-def test_forms_of_other_sites_do_nothing(olga: User, ada: User, iris: RawData) -> None:
+def test_forms_of_other_sites_do_nothing(operator: User, ada: User, iris: RawData) -> None:
     fold = make_fold(ada, iris)
-    client = Client(enforce_csrf_checks=True)
-    client.force_login(olga, "django.contrib.auth.backends.ModelBackend")
+    client = sign_in(operator, enforce_csrf_checks=True)
 
     response = client.post("/ops/folds/steer/", {"deed": "cancel", "fold": see(fold)})
 
@@ -143,7 +123,7 @@ def test_fold_that_changed_meanwhile_is_told_and_left_alone(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("deed", ["cancel", "rerun"])
+@pytest.mark.parametrize("deed", ["cancel", "rerun", "high"])
 def test_what_is_sent_twice_is_done_once(
     deed: str, client: Client, ada: User, iris: RawData
 ) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import F
 from django.test import Client
@@ -20,40 +20,16 @@ from runapp.services.sharing import share_raw_data
 from tests.factories import (
     PASSWORD,
     finish_fold,
-    make_account,
     make_fold,
     make_live_worker,
-    make_ready_dataset,
     pack,
+    sign_in,
 )
 
 pytestmark = pytest.mark.django_db
 
 MOST_QUERIES = 8
 HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
-
-
-@pytest.fixture
-def operator() -> User:
-    account = make_account("olga")
-    account.groups.add(Group.objects.get_or_create(name="operators")[0])
-    return account
-
-
-def sign_in(account: User) -> Client:
-    client = Client()
-    client.force_login(account, "django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def list_paths(fold: SubmissionFold) -> list[str]:

@@ -1,46 +1,70 @@
-"""Lists folds of all accounts: their states, why each waits or failed, what it used."""
+"""Lists folds of all accounts: their states, why each waits or failed, what it used.
+
+With --cancel, --rerun or --set-priority it does that to all that fit instead.
+"""
 
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import fields
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
 from runapp.board.fold_lines import Line, Use, read_lines
+from runapp.management.sweeps import run_sweep
 from runapp.management.tables import check_tables_exist
 from runapp.search import ERROR_CODES, PHASES, PRIORITIES, STATES, Search
+from runapp.services.deeds import CANCEL, HIGH, LOW, RERUN, Deed
 
 MOST_LINES = 50
+_NAMES = [field.name for field in fields(Search)]
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
 class Command(BaseCommand):
-    """Print one row for each fold that fits, the newest first."""
+    """Print one row for each fold that fits, the newest first, or do something to all of them.
+
+    The exit status is 1 when it was not done to one of them.
+    """
 
     help = __doc__ or ""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add = parser.add_argument
-        add("--state", default="", help=f"one of: {', '.join([*STATES, *PHASES])}")
-        add("--error-code", default="", help=f"one of: {', '.join(ERROR_CODES)}")
-        add("--dataset", default="", help="its name or its id")
-        add("--submission", default="", help="its id, as its client gave it")
-        add("--owner", default="", help="the account that posted it")
-        add("--priority", default="", help=f"one of: {', '.join(PRIORITIES)}")
-        add("--worker", default="", help="what the name of its worker or slot begins with")
-        add("--older-than", default="", help="posted longer ago than: 90s, 30m, 2h, 1d")
-        add("--limit", type=int, default=MOST_LINES, help="most rows (%(default)s)")
+        add("--state", help=f"one of: {', '.join([*STATES, *PHASES])}")
+        add("--error-code", help=f"one of: {', '.join(ERROR_CODES)}")
+        add("--dataset", help="its name or its id")
+        add("--submission", help="its id, as its client gave it")
+        add("--owner", help="the account that posted it")
+        add("--priority", help=f"one of: {', '.join(PRIORITIES)}")
+        add("--worker", help="what the name of its worker or slot begins with")
+        add("--older-than", help="posted longer ago than: 90s, 30m, 2h, 1d")
+        add("--limit", type=int, help=f"most rows ({MOST_LINES})")
         add("--json", action="store_true", help="print a JSON list instead")
+        add_deeds(parser)
+        add("--yes", action="store_true", help="do it without asking")
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_tables_exist()
-        search = Search(**{field.name: options[field.name] for field in fields(Search)})
-        most = max(options["limit"], 0)
+        check_options(options)
+        search = Search(**{name: options[name] or "" for name in _NAMES})
+        if options["deed"] is None:
+            self._list(search, options)
+            return
+        run_sweep(
+            deed=options["deed"],
+            search=search,
+            is_sure=options["yes"],
+            out=self.stdout,
+            errors=self.stderr,
+        )
+
+    def _list(self, search: Search, options: dict[str, Any]) -> None:
+        most = MOST_LINES if options["limit"] is None else max(options["limit"], 0)
         found = read_lines(search.find(), most=most + 1)
         lines, has_more = found[:most], len(found) > most
         if options["json"]:
@@ -50,6 +74,39 @@ class Command(BaseCommand):
         for hint in give_hints(search, n_lines=len(lines), has_more=has_more):
             # Beside the list, so that it stays JSON.
             self.stderr.write(hint)
+
+
+def add_deeds(parser: ArgumentParser) -> None:
+    """Add what can be done to the folds that fit, one at a time."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    for deed, text in (
+        (CANCEL, "end all waiting and running folds that fit"),
+        (RERUN, "put all ended folds that fit back into the queue"),
+    ):
+        add(f"--{deed.name}", dest="deed", action="store_const", const=deed, help=text)
+    text = "give all waiting folds that fit this priority"
+    add("--set-priority", dest="deed", type=read_priority, metavar="{H,L}", help=text)
+
+
+def read_priority(text: str) -> Deed:
+    for deed in (HIGH, LOW):
+        if deed.priority == text:
+            return deed
+    raise ArgumentTypeError(f"There is no priority {text}; there are: {', '.join(PRIORITIES)}.")
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raise CommandError when an option means nothing beside the others."""
+    is_list = options["deed"] is None
+    if is_list and options["yes"]:
+        raise CommandError("--yes goes with --cancel, --rerun or --set-priority.")
+    if not is_list and (options["json"] or options["limit"] is not None):
+        raise CommandError("--limit and --json are for the list: it is done to all that fit.")
+    # A variable of a script that is empty by mistake would have all folds fit.
+    empty = [name for name in _NAMES if options[name] == ""]
+    if not is_list and empty:
+        option = empty[0].replace("_", "-")
+        raise CommandError(f"--{option} is empty; leave it out if it does not matter.")
 
 
 def give_hints(search: Search, *, n_lines: int, has_more: bool) -> list[str]:

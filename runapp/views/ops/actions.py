@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_POST
 
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
-from runapp.exceptions import DatarunError
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.steering import Seen, rerun_fold, steer
+from runapp.services.deeds import DEEDS, Deed, carry_out
+from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.base import for_operators, show
+from runapp.views.ops.base import find_way_back, for_operators, show
+from runapp.views.ops.sweeps import confirm_sweep
 
 _MOST_ATTEMPT = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Deed:
-    """Something that can be done to folds.
-
-    Parameters
-    ----------
-    do : callable
-        Does it to one, and raises a `DatarunError` when it cannot.
-    """
-
-    name: str
-    title: str
-    sentence: str
-    outcome: str
-    do: Callable[[Seen], object]
 
 
 @dataclass(frozen=True)
@@ -52,52 +33,6 @@ class Result:
     sentence: str
 
 
-def _cancel(seen: Seen) -> object:
-    return steer(seen=seen, deed=lambda fold: cancel_fold(fold=fold))
-
-
-def _prioritise(priority: str) -> Callable[[Seen], object]:
-    def do(seen: Seen) -> object:
-        return steer(seen=seen, deed=lambda fold: change_priority(fold=fold, priority=priority))
-
-    return do
-
-
-DEEDS = {
-    deed.name: deed
-    for deed in (
-        Deed(
-            "cancel",
-            "Cancel",
-            "Waiting folds end now, running ones within seconds.",
-            "It ends.",
-            _cancel,
-        ),
-        Deed(
-            "rerun",
-            "Run again",
-            "Finished folds lose their results and go back into the queue.",
-            "It waits again.",
-            lambda seen: rerun_fold(seen=seen),
-        ),
-        Deed(
-            "high",
-            "Priority H",
-            "They are run before all of priority L.",
-            "It has priority H.",
-            _prioritise("H"),
-        ),
-        Deed(
-            "low",
-            "Priority L",
-            "They are run after all of priority H.",
-            "It has priority L.",
-            _prioritise("L"),
-        ),
-    )
-}
-
-
 @require_POST
 @csrf_protect
 @for_operators
@@ -106,7 +41,9 @@ def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     deed = DEEDS.get(request.POST.get("deed", ""))
     if deed is None:
         return show(request, "ops/missing.html", status=404)
-    return confirm(request, deed, _read_seen(request), back=_find_way_back(request))
+    if request.POST.get("all"):
+        return confirm_sweep(request, deed)
+    return confirm(request, deed, _read_seen(request), back=find_way_back(request))
 
 
 def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: str) -> HttpResponse:
@@ -133,26 +70,17 @@ def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     deed = DEEDS.get(request.POST.get("deed", ""))
     if deed is None:
         return show(request, "ops/missing.html", status=404)
-    told = [(seen, *_do(deed, seen)) for seen in _read_seen(request)]
-    lines = _find_lines([seen for seen, _, _ in told])
-    results = [Result(lines.get(seen.pk), is_done, words) for seen, is_done, words in told]
+    told = [(seen, carry_out(deed=deed, seen=seen)) for seen in _read_seen(request)]
+    lines = _find_lines([seen for seen, _ in told])
+    results = [Result(lines.get(seen.pk), answer.is_done, answer.sentence) for seen, answer in told]
     context = {
         "here": "folds",
         "deed": deed,
         "results": results,
         "n_done": sum(result.is_done for result in results),
-        "back": _find_way_back(request),
+        "back": find_way_back(request),
     }
     return show(request, "ops/done.html", context)
-
-
-def _do(deed: Deed, seen: Seen) -> tuple[bool, str]:
-    # Each by itself: what hinders one is nothing to the others.
-    try:
-        deed.do(seen)
-    except DatarunError as error:
-        return False, error.message
-    return True, deed.outcome
 
 
 def _find_lines(ticked: Sequence[Seen]) -> dict[int, Line]:
@@ -174,11 +102,3 @@ def _parse(texts: list[str]) -> Iterator[Seen]:
             is_possible = 0 < seen.pk <= MAX_CLIENT_ID and 0 <= seen.attempt <= _MOST_ATTEMPT
             if is_possible and seen.queued_at.tzinfo is not None:
                 yield seen
-
-
-def _find_way_back(request: HttpRequest) -> str:
-    back = request.POST.get("back", "")
-    is_ours = back.startswith("/") and url_has_allowed_host_and_scheme(
-        back, allowed_hosts=None, require_https=request.is_secure()
-    )
-    return back if is_ours else reverse("ops:folds")

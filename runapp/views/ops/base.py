@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
@@ -88,6 +89,15 @@ def show_live(
     response = show(request, f"ops/parts/{name}.html", {**read(), "is_part": True})
     response.headers["ETag"] = etag
     return response
+
+
+def find_way_back(request: HttpRequest) -> str:
+    """Return the path of this host from which a form says that it came, or that of the folds."""
+    back = request.POST.get("back", "")
+    is_ours = back.startswith("/") and url_has_allowed_host_and_scheme(
+        back, allowed_hosts=None, require_https=request.is_secure()
+    )
+    return back if is_ours else reverse("ops:folds")
 
 
 def is_part(request: HttpRequest) -> bool:

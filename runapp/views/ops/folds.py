@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -70,6 +70,7 @@ def _read(request: HttpRequest) -> dict[str, Any]:
     return {
         "here": "folds",
         "search": search,
+        "sought": asdict(search),
         "filters": {name: getattr(search, name) for name in CHOICES},
         "choices": CHOICES,
         "by": by if by.lstrip("-") in SORTS else "-id",

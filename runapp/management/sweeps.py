@@ -1,0 +1,87 @@
+"""What a command does to all folds that fit a search: told, asked, then done by rounds."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from django.core.management.base import CommandError, OutputWrapper
+
+from runapp.search import Search
+from runapp.services.deeds import Deed
+from runapp.services.sweeps import (
+    Prospect,
+    Sweep,
+    describe_search,
+    do_round,
+    foresee,
+    group_refusals,
+)
+
+
+def run_sweep(
+    *, deed: Deed, search: Search, is_sure: bool, out: OutputWrapper, errors: OutputWrapper
+) -> None:
+    """Do it to all folds that fit, once whoever sits there has agreed.
+
+    Parameters
+    ----------
+    deed, search : Deed, Search
+        What is done, and to which folds.
+    is_sure : bool
+        Whether nobody is to be asked.
+    out, errors : OutputWrapper
+        Get what is told, and what was refused.
+
+    Raises
+    ------
+    CommandError
+        When the search cannot be meant, nobody has agreed, or a fold was refused.
+    """
+    prospect = foresee(deed=deed, search=search)
+    if not prospect.fitting.number and (hints := search.explain()):
+        raise CommandError(" ".join(hints))
+    out.write(_tell(prospect))
+    if not prospect.able.number:
+        return
+    if not is_sure:
+        _ask(deed)
+    refused = _do_rounds(prospect.sweep, out)
+    for sentence, number in refused.most_common():
+        errors.write(f"{number} not done: {sentence}")
+    if refused:
+        raise CommandError(f"{refused.total()} refused.")
+
+
+def _tell(prospect: Prospect) -> str:
+    deed, words = prospect.sweep.deed, describe_search(prospect.sweep.search)
+    return "\n".join(
+        (
+            f"{deed.title}: {deed.takes} {deed.sentence}",
+            f"Searched for: {words or 'nothing; these are all folds of all accounts'}.",
+            f"Folds that fit: {prospect.fitting}. It can be done to {prospect.able} of them.",
+        )
+    )
+
+
+def _ask(deed: Deed) -> None:
+    if not sys.stdin.isatty():
+        raise CommandError("Nothing was done: nobody can be asked; --yes does it without.")
+    try:
+        answer = input(f"{deed.title}? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise CommandError("Nothing was done.")
+
+
+def _do_rounds(sweep: Sweep, out: OutputWrapper) -> Counter[str]:
+    """Do it, and tell how far it has come; return how many were refused by each sentence."""
+    n_done, refused = 0, Counter[str]()
+    while not (done := do_round(sweep=sweep)).is_empty:
+        n_done, sweep = n_done + done.n_done, done.rest
+        refused.update(
+            {sentence: len(keys) for sentence, keys in group_refusals(done.refusals).items()}
+        )
+        out.write(f"{n_done} done, {refused.total()} not.")
+    return refused

@@ -146,8 +146,9 @@ class Search:
 
     def _is_worker_known(self) -> bool:
         # A slot's name begins with its worker's, so either may be what was typed.
-        known = Worker.objects.filter(name__startswith=self.worker.partition("/")[0])
-        return known.exists() or (SubmissionFold.objects.filter(_begins(self.worker)).exists())
+        workers = Worker.objects.filter(name__startswith=self.worker.partition("/")[0])
+        slots = SubmissionFold.objects.filter(_begins(self.worker))
+        return workers.values("pk").union(slots.values("pk"), all=True).exists()
 
 
 def _begins(worker: str) -> Q:

@@ -20,7 +20,7 @@ from django.db.models import QuerySet, Subquery
 from django.db.models.functions import Now
 
 from runapp import dispatch
-from runapp.board.overview import MOST_COUNTED, Count
+from runapp.board.overview import Count
 from runapp.models import MAX_CLIENT_ID, Clock, SubmissionFold
 from runapp.search import Search
 from runapp.selectors import count_live_slots
@@ -31,6 +31,8 @@ from runapp.transitions import Phase
 # A web request takes no longer, also where the disk or the broker is slow.
 ROUND_FOLDS = 500
 ROUND_SECONDS = 5.0
+# Whatever the search, so many are counted in little time.
+MOST_COUNTED = 10_000
 # Few, so that little changes between the reading of a fold and its deed.
 _BATCH = 50
 # SQLite's clock goes by it, and what is put back within the same one is not to fit again.
@@ -68,16 +70,18 @@ class Sweep:
 
     def count(self) -> Count:
         """Return how many they are, within a bound."""
-        return Count(self.find().order_by().values("pk")[: MOST_COUNTED + 1].count())
+        number = self.find().order_by().values("pk")[: MOST_COUNTED + 1].count()
+        return Count(number, MOST_COUNTED)
 
 
 @dataclass(frozen=True)
 class Prospect:
-    """A sweep that has not begun: how many folds fit, and how many of them can have it done."""
+    """A sweep that has not begun: how many folds fit, and which of them can have it done."""
 
     sweep: Sweep
     fitting: Count
     able: Count
+    folds: Folds
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Round:
 
 
 def foresee(*, deed: Deed, search: Search) -> Prospect:
-    """Return what would be done to the folds that fit now; in one query.
+    """Return what would be done to the folds that fit now; in two queries.
 
     Parameters
     ----------
@@ -123,11 +127,13 @@ def foresee(*, deed: Deed, search: Search) -> Prospect:
     after this query is not counted, but is older than the moment, and taken.
     """
     fitting = search.find()
-    counts = {"fitting": _BoundedCount(fitting), "able": _BoundedCount(deed.keep_able(fitting))}
+    able = deed.keep_able(fitting)
+    counts = {"fitting": _BoundedCount(fitting), "able": _BoundedCount(able)}
     row = Clock.objects.annotate(now=Now(), **counts).values("now", *counts)[0]
     sweep = Sweep(deed, search, row["now"] - _INSTANT)
     # Of a search that cannot be meant nothing is asked.
-    return Prospect(sweep, Count(row["fitting"] or 0), Count(row["able"] or 0))
+    n_fitting, n_able = (Count(row[name] or 0, MOST_COUNTED) for name in counts)
+    return Prospect(sweep, n_fitting, n_able, able)
 
 
 def resume(*, deed: Deed, search: Search, moment: datetime, below: int) -> Sweep:

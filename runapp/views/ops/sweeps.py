@@ -57,7 +57,7 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
         **_tell(request, prospect.sweep),
         "prospect": prospect,
         "most": ROUND_FOLDS,
-        "lines": read_lines(prospect.sweep.find(), most=FEW) if prospect.able.number else [],
+        "lines": read_lines(prospect.folds, most=FEW) if prospect.able.number else [],
     }
     return show(request, "ops/sweep.html", context)
 

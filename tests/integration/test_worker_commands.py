@@ -48,6 +48,19 @@ def test_worker_becomes_celerys(started: list[tuple[str, ...]]) -> None:
     assert f"trainer@{socket.gethostname()}" in started[0]
 
 
+@pytest.mark.parametrize(
+    ("broker", "is_silent"), [("filesystem://", True), ("amqp://", False), ("redis://", False)]
+)
+def test_worker_sends_its_heartbeat_where_flower_may_listen(
+    broker: str, is_silent: bool, settings: Any
+) -> None:
+    settings.CELERY_BROKER_URL = broker
+
+    command = make_worker_command(slots=1, name="trainer")
+
+    assert ("--without-heartbeat" in command) == is_silent
+
+
 def test_name_differs_with_the_home_and_stays(settings: Any) -> None:
     home = settings.DATARUN_HOME
 

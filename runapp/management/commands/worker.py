@@ -75,10 +75,15 @@ def make_name(*, home: Path, kind: str = "worker") -> str:
 
 
 def make_worker_command(*, slots: int, name: str) -> tuple[str, ...]:
-    """Return Celery's command: as many pool processes as slots, and no talk among workers."""
+    """Return Celery's command: as many pool processes as slots, and no talk among workers.
+
+    Where Flower may listen, which a broker of files cannot serve, they send it their heartbeat.
+    """
+    is_of_files = settings.CELERY_BROKER_URL.startswith("filesystem:")
     return (
         *(sys.executable, "-m", "celery", "--quiet", "--app", "datarun", "worker"),
         *("--hostname", f"{name}@{socket.gethostname()}"),
         *("--pool", "prefork", "--concurrency", str(slots), "--loglevel", "INFO"),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        *("--without-gossip", "--without-mingle"),
+        *(["--without-heartbeat"] if is_of_files else []),
     )

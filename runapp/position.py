@@ -35,6 +35,8 @@ class Line:
         What it has lately used.
     fold_seconds : float
         How long one of its folds is expected to take.
+    cap : int
+        How many of its folds run at once.
     """
 
     priority: str
@@ -42,6 +44,7 @@ class Line:
     n_waiting: int
     share_seconds: float
     fold_seconds: float
+    cap: int
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,7 @@ def find_position(fold: SubmissionFold) -> Position | None:
         return None
     if not fold.owner.is_active:
         return None
-    own_folds = _list_claimable().filter(owner_id=fold.owner_id, priority=fold.priority)
-    n_before = own_folds.filter(Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)).count()
-    lines = _list_lines()
+    lines, n_before = _list_lines(fold)
     own = next((line for line in lines if _is_of(line, fold)), None)
     if own is None:  # claimed since it was read
         return None
@@ -115,59 +116,62 @@ def _list_claimable() -> QuerySet[SubmissionFold]:
     )
 
 
-def _list_lines() -> list[Line]:
+def _list_lines(fold: SubmissionFold) -> tuple[list[Line], int]:
+    """Return all lines, and how many folds stand before one in its own."""
+    is_before = Q(rank__lt=fold.rank) | Q(rank=fold.rank, pk__lt=fold.pk)
+    is_before &= Q(owner_id=fold.owner_id, priority=fold.priority)
     shares = {share.owner_id: share for share in FairShare.objects.all()}
-    counts = _list_claimable().values_list("priority", "owner_id").annotate(n=Count("pk"))
-    lines = []
-    for priority, owner_id, n_waiting in counts.order_by("priority", "owner_id"):
-        share = shares.get(owner_id)
-        used = share.seconds if share else 0.0
-        expected = share.expected_seconds if share else FIRST_EXPECTED_SECONDS
-        lines.append(Line(priority, owner_id, n_waiting, used, expected))
-    return lines
+    counts = _list_claimable().values_list("priority", "owner_id")
+    counted = counts.annotate(n=Count("pk"), before=Count("pk", filter=is_before))
+    rows = list(counted.order_by("priority", "owner_id"))
+    lines = [
+        _make_line(priority, owner_id, n_waiting, shares.get(owner_id))
+        for priority, owner_id, n_waiting, _ in rows
+    ]
+    return lines, sum(before for *_, before in rows)
+
+
+def _make_line(priority: str, owner_id: int, n_waiting: int, share: FairShare | None) -> Line:
+    if share is None:
+        return Line(priority, owner_id, n_waiting, 0.0, FIRST_EXPECTED_SECONDS, get_cap())
+    cap = get_cap() if share.cap is None else share.cap
+    return Line(priority, owner_id, n_waiting, share.seconds, share.expected_seconds, cap)
 
 
 def _estimate_start(own: Line, *, ahead: list[tuple[Line, int]], n_before: int) -> datetime | None:
-    n_slots = sum(
-        worker.slots
-        for worker in list_live_workers()
-        if worker.promises is not None and set(worker.promises) >= settings.REQUIRED_PROMISES
-    )
-    cap = _find_cap(own.owner_id)
-    if not n_slots or not cap:
+    fit = _list_fit_workers()
+    n_slots = sum(worker.slots for worker in fit)
+    if not n_slots or not own.cap:
         return None
-    now, left = _list_remaining()
+    now: datetime = fit[0].now
+    left = _list_remaining(now)
     n_idle = n_slots - len(left)
     seconds = 0.0
     if sum(count for _, count in ahead) >= n_idle:
         work = sum(count * line.fold_seconds for line, count in ahead)
         seconds = (work + sum(seconds for _, seconds in left)) / n_slots
     own_left = [seconds for owner_id, seconds in left if owner_id == own.owner_id]
-    if n_before + len(own_left) >= cap:
-        seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / cap)
+    if n_before + len(own_left) >= own.cap:
+        seconds = max(seconds, (n_before * own.fold_seconds + sum(own_left)) / own.cap)
     return now + timedelta(seconds=seconds)
 
 
-def _list_remaining() -> tuple[datetime, list[tuple[int, float]]]:
-    """Return the database's time, and the owner and the rest of each fold that runs."""
+def _list_fit_workers() -> list[Any]:
+    """Return the workers that may run folds, each with the database's time."""
+    return [
+        worker
+        for worker in list_live_workers().annotate(now=Now())
+        if worker.promises is not None and set(worker.promises) >= settings.REQUIRED_PROMISES
+    ]
+
+
+def _list_remaining(now: datetime) -> list[tuple[int, float]]:
+    """Return the owner and the rest of each fold that runs."""
     running: QuerySet[Any] = SubmissionFold.objects.filter(phase=Phase.RUNNING).annotate(
         expected=Coalesce(F("owner__fair_share__expected_seconds"), FIRST_EXPECTED_SECONDS)
     )
     rows = running.values_list("owner_id", "started_at", "expected")
-    now = _read_clock()
-    return now, [
+    return [
         (owner_id, max(expected - (now - started_at).total_seconds(), 0.0))
         for owner_id, started_at, expected in rows
     ]
-
-
-def _read_clock() -> datetime:
-    # Any row does; the fold that is asked about exists.
-    now: datetime = SubmissionFold.objects.annotate(now=Now()).values_list("now", flat=True)[:1][0]
-    return now
-
-
-def _find_cap(owner_id: int) -> int:
-    caps = FairShare.objects.filter(owner_id=owner_id).values_list("cap", flat=True)
-    cap = caps.first()
-    return get_cap() if cap is None else cap

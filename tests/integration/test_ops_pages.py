@@ -180,6 +180,7 @@ def test_pages_need_few_queries_however_many_rows(
     User.objects.filter(pk=operator.pk).update(is_superuser=is_superuser)
     client = sign_in(operator)
     paths = [*list_paths(fold), *(f"/ops/folds/{row.pk}/" for row in (waiting, running))]
+    paths.append(f"/ops/folds/{waiting.pk}/place/")
     search = "/ops/folds/?dataset=no&owner=no&worker=no"
 
     for path in [*paths, search]:

@@ -64,6 +64,12 @@ def figure(number: float | str | None) -> str:
 
 
 @register.filter
+def whole(number: int) -> str:
+    """Return a count, all of it."""
+    return f"{number:,}"
+
+
+@register.filter
 def moment(at: datetime | None) -> str:
     """Return a moment in UTC."""
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

@@ -33,6 +33,13 @@ class Classifier:
 MIDNIGHT = datetime(2026, 1, 31, tzinfo=UTC)
 # Ten minutes of a day.
 N_BARS = 144
+# As if the first chart's folds had reached the limit, in a part that is read again.
+REACH_LIMIT = """
+const place = document.querySelector("[data-chart]");
+const data = JSON.parse(place.dataset.chart);
+place.dataset.chart = JSON.stringify({ ...data, limit: data.edges[10] });
+document.dispatchEvent(new CustomEvent("htmx:afterSwap", { detail: { elt: document.body } }));
+"""
 MEASURE = "each => each.clientWidth"
 PRINTED = "<script>alert(1)</script>"
 
@@ -222,6 +229,18 @@ def test_charts_are_drawn_and_drawn_anew_with_what_has_ended_since(
     expect(page.locator("canvas#old")).to_have_count(0)
     expect(canvases).to_have_count(3)
     assert all(window.count_pixels(canvas, colour="run") for canvas in canvases.all())
+
+
+def test_limit_is_drawn_where_it_lies_within_the_axis(window: Window, stage: Stage) -> None:
+    window.page.goto(f"ops/datasets/{stage.raw_data_id}/")
+    canvas = window.page.locator("canvas").first
+    expect(canvas).to_be_visible()
+    before = window.count_pixels(canvas, colour="bad")
+
+    window.page.evaluate(REACH_LIMIT)
+
+    assert before == 0
+    assert window.count_pixels(canvas, colour="bad")
 
 
 def test_chart_follows_the_scheme_and_the_window(window: Window, stage: Stage) -> None:

@@ -50,8 +50,9 @@ function describeHistogram({ name, unit, edges, counts, limit }) {
 function describeThroughput({ at, step, tested, failed }) {
   const tell = (n) => `${tellTime(at[n])} to ${tellTime(at[n] + step)}`;
   return {
-    // The lower bars are drawn over the whole ones: what is seen of those is the failed.
-    values: [at, tested.map((n, place) => n + failed[place]), tested],
+    // The tested are drawn over all: what is seen of those is the failed. Where none has, there is
+    // nothing below, as it would shine through at the edges.
+    values: [at, failed.map((n, place) => (n ? n + tested[place] : null)), tested],
     range: [at[0], at.at(-1) + step],
     axis: { label: "time, UTC", incrs: HOURS, values: (chart, times) => times.map(tellTime) },
     series: [makeHead("time", tell), makeBars("failed", "bad", failed), makeBars("tested", "run", tested)],

@@ -426,7 +426,8 @@ class Worker(models.Model):
 class Tally(models.Model):
     """What has been counted so far: one sample of a metric, in one of some shards.
 
-    A sum over the shards only grows, whatever becomes of the rows that were counted.
+    A sum over the shards only grows, whatever becomes of the rows that were counted. Beside the
+    metrics are folds that ended, by ten minutes (`ends.py`); of those the old ones are removed.
     """
 
     name = models.CharField(max_length=64)

@@ -7,6 +7,7 @@ last.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,17 +55,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a chart, in the units of its picture."""
+    """How many folds used how much: from where it begins on, and less than where it ends."""
 
-    x: float
-    y: float
-    height: float
-    said: str
+    begin: float
+    end: float
+    count: int
 
 
 @dataclass(frozen=True)
 class Chart:
-    """How a measure is spread over folds."""
+    """How a measure is spread over folds; the last bar holds the greatest value too."""
 
     name: str
     unit: str
@@ -73,6 +73,23 @@ class Chart:
     n_folds: int
     median: float | None
     most: float | None
+
+    @property
+    def shows_limit(self) -> bool:
+        """Whether the limit lies within what is shown."""
+        return bool(self.bars) and self.limit <= self.bars[-1].end
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is drawn."""
+        return {
+            "kind": "histogram",
+            "name": self.name,
+            "unit": self.unit,
+            "edges": [0.0, *(bar.end for bar in self.bars)],
+            "counts": [bar.count for bar in self.bars],
+            "limit": self.limit if self.shows_limit else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -193,12 +210,13 @@ def _make_charts(
 ) -> tuple[Chart, ...]:
     kinds = (("CPU", "s", "cpu_seconds"), ("peak memory", "MB", "memory_mb"))
     return tuple(
-        _make_chart(name, unit, limits[limit], [row[place] for row in used])
+        make_chart(name=name, unit=unit, limit=limits[limit], values=[row[place] for row in used])
         for place, (name, unit, limit) in enumerate((("wall", "s", "wall_seconds"), *kinds))
     )
 
 
-def _make_chart(name: str, unit: str, limit: float, values: Sequence[float | None]) -> Chart:
+def make_chart(*, name: str, unit: str, limit: float, values: Sequence[float | None]) -> Chart:
+    """Return how values are spread; None is what was not measured."""
     measured = sorted(value for value in values if value is not None)
     if not measured:
         return Chart(name, unit, limit, (), 0, None, None)
@@ -207,17 +225,12 @@ def _make_chart(name: str, unit: str, limit: float, values: Sequence[float | Non
 
 
 def _make_bars(measured: Sequence[float], most: float) -> tuple[Bar, ...]:
-    """Return the bars of a histogram from nothing to the greatest value, 200 wide and 60 high."""
-    width = most / _BARS or 1.0
+    """Return the bars of a histogram from nothing to the greatest value."""
+    edges = [place * (most or 1.0) / _BARS for place in range(_BARS + 1)]
     counts = [0] * _BARS
     for value in measured:
-        counts[min(math.floor(value / width), _BARS - 1)] += 1
-    tallest = max(counts)
-    return tuple(
-        Bar(place * 10.0, 60 - 60 * n / tallest, 60 * n / tallest, str(n))
-        for place, n in enumerate(counts)
-        if n
-    )
+        counts[min(bisect_right(edges, value), _BARS) - 1] += 1
+    return tuple(map(Bar, edges[:-1], edges[1:], counts))
 
 
 def _estimate(line: DatasetLine, walls: Sequence[float | None], n_slots: int) -> float | None:

@@ -32,7 +32,6 @@ DATASETS_ON_PAGE = 10
 TICK_SECONDS = 10
 # Every state of a fold that waits and of one that runs, as an operator tells them apart.
 STANDINGS = ("waiting", "running", State.TESTED.value, State.ERROR.value)
-_SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _FOLDS = "runapp_submissionfold"
 _OF_DATASET = dict.fromkeys(STANDINGS, "raw_data_id = runapp_rawdata.id")
 # What runs is little, and found by its own index, not by looking through a dataset's folds.
@@ -57,22 +56,12 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Span:
-    """What ended within some time."""
-
-    name: str
-    tested: Count
-    failed: Count
-
-
-@dataclass(frozen=True)
 class Totals:
     """The folds of all accounts, by the database's clock."""
 
     now: datetime
     counts: dict[str, Count]
     oldest_seconds: float | None
-    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -101,22 +90,15 @@ def read_pulse() -> str:
 
 
 def read_totals() -> Totals:
-    """Return how many folds there are in each state, and what has lately ended; in one query."""
+    """Return how many folds there are in each state; in one query."""
     figures: dict[str, Any] = {"now": Now(), "oldest": _find_oldest()}
     for name, condition in _list_conditions():
         figures[f"n_{name}"] = _count(condition, MOST_COUNTED)
-    for name, span in _SPANS.items():
-        for state in (State.TESTED, State.ERROR):
-            figures[f"{name}_{state}"] = _count_ended(state, span)
     row = Clock.objects.annotate(**figures).values(*figures)[0]
     return Totals(
         now=row["now"],
         counts={name: Count(row[f"n_{name}"]) for name in STANDINGS},
         oldest_seconds=_count_seconds(row["oldest"], row["now"]),
-        spans=tuple(
-            Span(f"last {name}", Count(row[f"{name}_TESTED"]), Count(row[f"{name}_ERROR"]))
-            for name in _SPANS
-        ),
     )
 
 
@@ -162,20 +144,6 @@ def _count(condition: str, bound: int) -> RawSQL:
     # A count within a bound is the count of a query of its own, for which the ORM has no word.
     some = f"SELECT 1 FROM {_FOLDS} WHERE {condition} LIMIT {bound + 1}"  # noqa: S608
     return RawSQL(f"(SELECT COUNT(*) FROM ({some}) AS counted)", ())  # noqa: S608, S611
-
-
-def _count_ended(state: State, span: timedelta) -> Any:
-    ended = SubmissionFold.objects.filter(finished_at__gt=Now() - span, state=state)
-    return _BoundedCount(ended.order_by("-finished_at"))
-
-
-class _BoundedCount(Subquery):
-    """How many rows a query has, within the bound."""
-
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
-
-    def __init__(self, rows: QuerySet[Any]) -> None:
-        super().__init__(rows.values("pk")[: MOST_COUNTED + 1])
 
 
 def _find_oldest() -> Any:

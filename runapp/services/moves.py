@@ -15,11 +15,12 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from runapp.ends import Outcome
 from runapp.models import SubmissionFold
 from runapp.services.attempts import end_attempt
 from runapp.services.feed import publishing, touch
 from runapp.services.shares import settle
-from runapp.services.tallies import FOLDS_FINISHED, count
+from runapp.services.tallies import count_ends
 from runapp.transitions import Phase, State, list_sources
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
@@ -61,9 +62,9 @@ def move(folds: Folds, *, phase: Phase, state: State, **changes: Any) -> int:
     )
     moved = touch(folds.filter(allowed), phase=phase, state=state, **changes)
     if moved and phase is Phase.DONE:
-        outcome = "tested" if state is State.TESTED else "error"
+        outcome = Outcome.TESTED if state is State.TESTED else Outcome.ERROR
         code: str = changes.get("error_code") or ""
-        count(FOLDS_FINISHED, moved, outcome=outcome, error_code=code)
+        count_ends(moved, outcome=outcome, error_code=code)
     return moved
 
 

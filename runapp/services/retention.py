@@ -19,6 +19,7 @@ from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
 
+from runapp.ends import begin_span, list_before
 from runapp.models import (
     AccessToken,
     DailyUse,
@@ -40,6 +41,8 @@ from runapp.transitions import Phase
 GRACE = timedelta(hours=24)
 # What is counted against quotas is this day's; the rest is for operators to look at.
 KEPT_USE = timedelta(days=31)
+# Operators look at one day.
+KEPT_ENDS = timedelta(days=2)
 _BATCH = 500
 
 
@@ -67,7 +70,7 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
 
     Always: worker rows not heard of for a day, sessions and tokens that have expired, failed
     sign-ins that count no more, blobs that no row refers to and that are older than a day, counts
-    of what was posted more than a month ago.
+    of what was posted more than a month ago, and of what ended more than two days ago.
 
     Parameters
     ----------
@@ -96,6 +99,8 @@ def prune(*, days: int | None = None, is_dry_run: bool = False) -> Iterator[Remo
     yield _remove("failed sign-ins", forgiven, is_dry_run)
     old_days = DailyUse.objects.filter(day__lt=Now() - KEPT_USE)
     yield _remove("daily counts", old_days, is_dry_run)
+    old_ends = list_before(begin_span(timezone.now() - KEPT_ENDS))
+    yield _remove("counts of ended folds", old_ends, is_dry_run)
     if days is not None:
         yield _remove_predictions(old_folds, is_dry_run)
         yield _remove("attempts", FoldAttempt.objects.filter(fold__in=old_folds), is_dry_run)

@@ -3,6 +3,8 @@
 A count is written by the transaction in which it happens, right before the clock is taken: so it is
 there if and only if what it counts is, and who waits for its row waits for the clock anyway. All
 rows of one transaction are written by one statement, in one order.
+
+Folds that end are counted twice: as a metric, and for operators under the ten minutes that it is.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from django.db import connection
 from django.db.models import Sum
 
+from runapp import ends
 from runapp.models import Tally
 from runapp.search import ERROR_CODES
 
@@ -145,6 +148,17 @@ def observe(histogram: Histogram, value: float, **labels: str) -> None:
     )
 
 
+def count_ends(number: int, *, outcome: ends.Outcome, error_code: str) -> None:
+    """Count folds that came to an end, likewise."""
+    labels = {"outcome": str(outcome), "error_code": error_code}
+    _add(
+        {
+            _make_sample(FOLDS_FINISHED.name, labels): number,
+            (ends.NAME, ends.make_labels(ends.NOW, outcome)): number,
+        }
+    )
+
+
 def format_bound(bound: float) -> str:
     """Return the upper end of a bucket as it is kept and told."""
     return "+Inf" if math.isinf(bound) else f"{bound:.12g}"
@@ -163,14 +177,20 @@ def gathering() -> Iterator[None]:
 
 
 def read_samples() -> dict[Sample, float]:
-    """Return all that was counted so far, by sample."""
-    sums = Tally.objects.values("name", "labels").annotate(total=Sum("value"))
+    """Return all that was counted of metrics so far, by sample."""
+    rows = Tally.objects.filter(name__in=_list_names())
+    sums = rows.values("name", "labels").annotate(total=Sum("value"))
     return {(row["name"], row["labels"]): row["total"] for row in sums.order_by()}
 
 
 def make_labels(labels: dict[str, str]) -> str:
     """Return labels as they are kept."""
     return json.dumps(labels, sort_keys=True, separators=(",", ":"))
+
+
+def _list_names() -> list[str]:
+    parts = [f"{each.name}_{part}" for each in HISTOGRAMS for part in ("bucket", "sum")]
+    return [*(each.name for each in COUNTERS), *parts]
 
 
 def _make_sample(name: str, labels: dict[str, str]) -> Sample:
@@ -192,6 +212,11 @@ def _write(samples: dict[Sample, float]) -> None:
     # Sorted: two transactions of one shard lock the rows that both want in the same order.
     shard = os.getpid() % _N_SHARDS
     rows = [(name, labels, shard, value) for (name, labels), value in sorted(samples.items())]
-    places = ", ".join(["(%s, %s, %s, %s)"] * len(rows))
+    places = ", ".join(_make_place(name) for name, *_ in rows)
     with connection.cursor() as cursor:
         cursor.execute(_WRITE.format(rows=places), [value for row in rows for value in row])
+
+
+def _make_place(name: str) -> str:
+    labels = ends.express_now() if name == ends.NAME else "%s"
+    return f"(%s, {labels}, %s, %s)"

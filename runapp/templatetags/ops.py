@@ -5,6 +5,7 @@ What is returned is plain text, which templates escape; nothing here is marked a
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from django import template
@@ -64,6 +65,12 @@ def figure(number: float | str | None) -> str:
 
 
 @register.filter
+def whole(number: int) -> str:
+    """Return a count, all of it."""
+    return f"{number:,}"
+
+
+@register.filter
 def moment(at: datetime | None) -> str:
     """Return a moment in UTC."""
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
@@ -73,6 +80,12 @@ def moment(at: datetime | None) -> str:
 def iso(at: datetime | None) -> str:
     """Return a moment to the last digit, for forms and for machines."""
     return "" if at is None else at.isoformat()
+
+
+@register.filter
+def as_json(value: object) -> str:
+    """Return a value as scripts read it; as plain text, which has to be escaped like all others."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from playwright.sync_api import (
     Browser,
     ConsoleMessage,
     Dialog,
+    Locator,
     Page,
     StorageState,
     expect,
@@ -28,6 +30,31 @@ LIGHT: Scheme = "light"
 DARK: Scheme = "dark"
 PATIENCE_MILLISECONDS = 15_000
 GRAVE = ("serious", "critical")
+OUTFITS = tuple(itertools.product((LIGHT, DARK), (WIDE, NARROW)))
+COUNT_COLOURS = """
+canvas => {
+  // Of a copy, as Chromium warns of pictures that are read again and again.
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const brush = copy.getContext("2d", { willReadFrequently: true });
+  brush.drawImage(canvas, 0, 0);
+  const { data } = brush.getImageData(0, 0, canvas.width, canvas.height);
+  const counts = {};
+  for (let place = 0; place < data.length; place += 4) {
+    const colour = [...data.slice(place, place + 4)].join();
+    counts[colour] = (counts[colour] || 0) + 1;
+  }
+  return counts;
+}
+"""
+READ_COLOUR = """
+name => {
+  const text = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const brush = new OffscreenCanvas(1, 1).getContext("2d");
+  brush.fillStyle = text;
+  brush.fillRect(0, 0, 1, 1);
+  return [...brush.getImageData(0, 0, 1, 1).data].join();
+}
+"""
 
 
 @dataclass
@@ -61,6 +88,20 @@ class Window:
         """Tell whether one has to scroll to the side."""
         script = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         return bool(self.page.evaluate(script))
+
+    def hide(self, *, is_hidden: bool) -> None:
+        """Have the page believe that nobody sees it, or that somebody does."""
+        hidden = "true" if is_hidden else "false"
+        self.page.evaluate(
+            "Object.defineProperty(document, 'hidden', "
+            f"{{ configurable: true, get: () => {hidden} }});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+
+    def count_pixels(self, canvas: Locator, *, colour: str) -> int:
+        """Return how many pixels of a picture have a colour that the style sheet names."""
+        counts: dict[str, int] = canvas.evaluate(COUNT_COLOURS)
+        return counts.get(self.page.evaluate(READ_COLOUR, f"--{colour}"), 0)
 
     def list_barriers(self) -> list[str]:
         """Return what keeps people out, as axe-core finds it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, Locator, StorageState, expect
@@ -11,9 +13,9 @@ from playwright.sync_api import Browser, Locator, StorageState, expect
 from test_files.examples import IRIS
 from tests.functional import browser as browsers
 from tests.functional.account import Account
-from tests.functional.browser import DARK, LIGHT, NARROW, WIDE, Window
+from tests.functional.browser import DARK, LIGHT, NARROW, OUTFITS, WIDE, Window
 from tests.functional.conftest import Serve
-from tests.functional.service import Service
+from tests.functional.service import Service, wait_until
 from tests.functional.test_restart import make_code
 
 HOSTILE = """
@@ -28,6 +30,17 @@ class Classifier:
     def predict_proba(self, X):
         return np.tile([0.25, 0.25, 0.5], (len(X), 1))
 """
+MIDNIGHT = datetime(2026, 1, 31, tzinfo=UTC)
+# Ten minutes of a day.
+N_BARS = 144
+# As if the first chart's folds had reached the limit, in a part that is read again.
+REACH_LIMIT = """
+const place = document.querySelector("[data-chart]");
+const data = JSON.parse(place.dataset.chart);
+place.dataset.chart = JSON.stringify({ ...data, limit: data.edges[10] });
+document.dispatchEvent(new CustomEvent("htmx:afterSwap", { detail: { elt: document.body } }));
+"""
+MEASURE = "each => each.clientWidth"
 PRINTED = "<script>alert(1)</script>"
 
 
@@ -198,6 +211,108 @@ def test_dataset_is_paused_and_resumed(window: Window, stage: Stage) -> None:
     assert stage.account.read_dataset(stage.raw_data_id)["paused"] is False
 
 
+def test_charts_are_drawn_and_drawn_anew_with_what_has_ended_since(
+    window: Window, stage: Stage
+) -> None:
+    page, account = window.page, stage.account
+    page.goto(f"ops/datasets/{stage.raw_data_id}/")
+    canvases = page.locator("canvas")
+    expect(canvases).to_have_count(3)
+    caption = page.locator("figcaption").first
+    before = caption.inner_text()
+    assert all(window.count_pixels(canvas, colour="run") for canvas in canvases.all())
+    page.evaluate("document.querySelectorAll('canvas').forEach(each => each.id = 'old')")
+
+    account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
+    expect(caption).not_to_have_text(before)
+
+    expect(page.locator("canvas#old")).to_have_count(0)
+    expect(canvases).to_have_count(3)
+    assert all(window.count_pixels(canvas, colour="run") for canvas in canvases.all())
+
+
+def test_limit_is_drawn_where_it_lies_within_the_axis(window: Window, stage: Stage) -> None:
+    window.page.goto(f"ops/datasets/{stage.raw_data_id}/")
+    canvas = window.page.locator("canvas").first
+    expect(canvas).to_be_visible()
+    before = window.count_pixels(canvas, colour="bad")
+
+    window.page.evaluate(REACH_LIMIT)
+
+    assert before == 0
+    assert window.count_pixels(canvas, colour="bad")
+
+
+def test_chart_follows_the_scheme_and_the_window(window: Window, stage: Stage) -> None:
+    page = window.page
+    window.dress(size=WIDE, scheme=LIGHT)
+    page.goto(f"ops/datasets/{stage.raw_data_id}/")
+    canvas = page.locator("canvas").first
+    expect(canvas).to_be_visible()
+    light = window.count_pixels(canvas, colour="run")
+    width = canvas.evaluate(MEASURE)
+    # Not drawn anew for another reason.
+    window.hide(is_hidden=True)
+
+    window.dress(size=NARROW, scheme=DARK)
+
+    assert light
+    wait_until(lambda: canvas.evaluate(MEASURE) not in (0, width), what="it is as wide as it may")
+    wait_until(lambda: window.count_pixels(canvas, colour="run"), what="it is dark")
+
+
+def test_bar_that_is_pointed_at_is_told(window: Window, stage: Stage) -> None:
+    page = window.page
+    page.goto("ops/")
+    plot = page.locator(".u-over")
+    bar = plot.bounding_box()["width"] / N_BARS
+    begins = json.loads(page.locator("[data-chart]").get_attribute("data-chart"))["at"]
+    told = page.locator(".u-legend .u-value")
+
+    # Near its end, and so nearer to where the next one begins.
+    plot.hover(position={"x": 100.8 * bar, "y": 20})
+
+    begun = datetime.fromtimestamp(begins[100], UTC)
+    expect(told.first).to_have_text(f"{begun:%H:%M} to {begun + timedelta(minutes=10):%H:%M}")
+    expect(told.nth(1)).to_have_text("0")
+    page.evaluate("document.querySelector('canvas').id = 'old'")
+    expect(page.locator("canvas#old")).to_have_count(0)
+    expect(told.nth(1)).to_have_text("0")
+
+
+def test_figures_stay_open_while_the_page_is_read_again(window: Window, stage: Stage) -> None:
+    page = window.page
+    page.goto("ops/")
+    page.get_by_text("Figures").click()
+    # What is in use is not read again.
+    page.get_by_role("heading", level=1).click()
+    page.evaluate("document.querySelector('canvas').id = 'old'")
+
+    expect(page.locator("canvas#old")).to_have_count(0)
+
+    expect(page.locator("#figures-ended")).to_have_attribute("open", "")
+
+
+def test_page_that_nobody_sees_asks_for_nothing(window: Window) -> None:
+    page = window.page
+    page.clock.install(time=MIDNIGHT)
+    page.goto("ops/")
+    # From here on the page's time stands still, unless it is run.
+    with page.expect_response("**/ops/"):
+        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    window.hide(is_hidden=True)
+    page.clock.run_for(60_000)
+    window.hide(is_hidden=False)
+    with page.expect_response("**/ops/"):
+        page.clock.run_for(3_000)
+
+    # That of the last three seconds: none came before it.
+    assert len(asked) == 1
+
+
 def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) -> None:
     open_fold(window, stage.tested)
     fold_path = window.page.url
@@ -209,10 +324,12 @@ def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) 
         "ops/datasets/",
         f"ops/datasets/{stage.raw_data_id}/",
         "ops/submissions/1/",
+        "ops/submissions/1/files/classifier.py/",
         "ops/accounts/ada/",
     ):
         window.page.goto(path)
-        for scheme, size in ((LIGHT, WIDE), (DARK, NARROW)):
+        window.page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+        for scheme, size in OUTFITS:
             window.dress(size=size, scheme=scheme)
 
             assert not window.is_wider_than_its_window(), (path, size)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import F
+from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -156,6 +159,7 @@ def test_pages_need_few_queries_however_many_rows(
     User.objects.filter(pk=operator.pk).update(is_superuser=is_superuser)
     client = sign_in(operator)
     paths = [*list_paths(fold), *(f"/ops/folds/{row.pk}/" for row in (waiting, running))]
+    paths.append(f"/ops/folds/{waiting.pk}/place/")
     search = "/ops/folds/?dataset=no&owner=no&worker=no"
 
     for path in [*paths, search]:
@@ -191,7 +195,9 @@ def test_overview_tells_what_waits_runs_and_has_ended(
         "ERROR": 1,
     }
     assert 0 <= totals.oldest_seconds < 60
-    assert [(span.tested.number, span.failed.number) for span in totals.spans] == [(1, 1), (1, 1)]
+    throughput = response.context["throughput"]
+    for ended in (throughput.last_hour, throughput.last_day):
+        assert (ended.tested, ended.failed) == (1, 1)
     assert response.context["slots"] == {"busy": 1, "idle": 0, "lost": 0}
     (line,) = response.context["datasets"]
     assert {name: count.number for name, count in line.counts.items()}["waiting"] == 1
@@ -395,6 +401,75 @@ def test_what_others_have_named_and_printed_is_shown_as_it_is_and_harmless(
         assert not {"\x1b", "\x07", "\u202e"} & set(page)
     page = read(client, f"/ops/folds/{fold.pk}/")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\n\u241b[2Jwiped\u2407\\u202e" in page
+
+
+class Places(HTMLParser):
+    """Collects what is drawn on a page, and every name of an attribute of those places."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[dict[str, Any]] = []
+        self.names: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if "data-chart" in named:
+            self.found.append({**named, "data": json.loads(named["data-chart"] or "")})
+            self.names |= set(named)
+
+
+def test_charts_data_is_on_the_page_and_holds_no_names(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    finish_fold(ada, iris)
+    RawData.objects.update(name="'\"><script>alert(1)</script>")
+    client = sign_in(operator)
+
+    overview = Places(read(client, "/ops/"))
+    dataset = Places(read(client, f"/ops/datasets/{iris.pk}/"))
+
+    assert [place["data"]["kind"] for place in overview.found] == ["throughput"]
+    assert sum(overview.found[0]["data"]["tested"][-6:]) == 1
+    assert [place["data"]["name"] for place in dataset.found] == ["wall", "CPU", "peak memory"]
+    for place in (*overview.found, *dataset.found):
+        assert place["role"] == "img"
+        assert place["aria-label"]
+        assert "alert" not in str(place)
+    assert overview.names | dataset.names == {"class", "role", "aria-label", "data-chart"}
+
+
+def test_hostile_text_in_data_does_not_break_out() -> None:
+    hostile = {"name": "'\"><script>alert(1)</script>&quot;</div>"}
+    page = Template('{% load ops %}<div data-chart="{{ data|as_json }}"></div>')
+
+    text = page.render(Context({"data": hostile}))
+
+    assert "<script" not in text
+    assert [place["data"] for place in Places(text).found] == [hostile]
+
+
+def test_figures_of_charts_are_in_tables_too(operator: User, ada: User, iris: RawData) -> None:
+    finish_fold(ada, iris)
+    finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+    client = sign_in(operator)
+
+    overview = read(client, "/ops/").split("<details")[1]
+    dataset = read(client, f"/ops/datasets/{iris.pk}/").split("<details")[1:]
+
+    assert overview.count('<td class="number">1</td>') == 2
+    for table in dataset:
+        assert table.split("</details>")[0].count("<tr>") == 21
+        assert table.count('<td class="number">1</td></tr>') == 1
+
+
+def test_dataset_without_results_draws_nothing(operator: User, ada: User, iris: RawData) -> None:
+    make_fold(ada, iris)
+
+    page = read(sign_in(operator), f"/ops/datasets/{iris.pk}/")
+
+    assert Places(page).found == []
+    assert page.count("no fold was tested yet") == 3
 
 
 def test_log_is_shown_to_readers_only(operator: User, ada: User, iris: RawData) -> None:

@@ -427,16 +427,16 @@ def test_fold_that_runs_or_has_ended_has_no_position() -> None:
 
 
 def test_lower_priority_waits_for_all_of_the_higher() -> None:
-    own = Line("L", 1, 3, 0.0, 1.0)
-    high = Line("H", 2, 7, 1e9, 1.0)
+    own = Line("L", 1, 3, 0.0, 1.0, 9)
+    high = Line("H", 2, 7, 1e9, 1.0, 9)
 
     assert dict(count_ahead(own, n_before=2, lines=[own, high])) == {own: 2, high: 7}
     assert dict(count_ahead(high, n_before=0, lines=[own, high])) == {high: 0}
 
 
 def test_other_accounts_are_served_until_their_share_is_as_large() -> None:
-    own = Line("L", 1, 50, 100.0, 2.0)
-    light, heavy = Line("L", 2, 50, 90.0, 4.0), Line("L", 3, 50, 500.0, 1.0)
+    own = Line("L", 1, 50, 100.0, 2.0, 9)
+    light, heavy = Line("L", 2, 50, 90.0, 4.0, 9), Line("L", 3, 50, 500.0, 1.0, 9)
 
     ahead = dict(count_ahead(own, n_before=10, lines=[own, light, heavy]))
 

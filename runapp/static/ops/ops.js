@@ -3,6 +3,7 @@
 "use strict";
 
 const etags = new WeakMap();
+let opened = [];
 
 function isInUse(part) {
   const focused = document.activeElement;
@@ -28,7 +29,14 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   }
 });
 
+document.addEventListener("htmx:beforeSwap", (event) => {
+  opened = Array.from(event.detail.elt.querySelectorAll("details[open]"), (each) => each.id);
+});
+
 document.addEventListener("htmx:afterSwap", (event) => {
+  for (const each of event.detail.elt.querySelectorAll("details")) {
+    each.open = each.open || opened.includes(each.id);
+  }
   const etag = event.detail.xhr && event.detail.xhr.getResponseHeader("ETag");
   if (etag && isLive(event.detail.elt)) {
     etags.set(event.detail.elt, etag);

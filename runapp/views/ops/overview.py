@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from runapp.access import Scope
 from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets, read_totals
 from runapp.board.roster import Entry, list_entries
+from runapp.board.throughput import read_throughput
 from runapp.views.ops.base import for_operators, show_live
 
 
@@ -24,9 +25,11 @@ def show_overview(request: HttpRequest, scope: Scope) -> HttpResponse:
 def _read() -> Mapping[str, Any]:
     entries = list_entries()
     datasets = list_datasets()
+    totals = read_totals()
     return {
         "here": "overview",
-        "totals": read_totals(),
+        "totals": totals,
+        "throughput": read_throughput(now=totals.now),
         "standings": STANDINGS,
         "datasets": datasets[:DATASETS_ON_PAGE],
         "has_more": len(datasets) > DATASETS_ON_PAGE,

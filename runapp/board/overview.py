@@ -24,9 +24,10 @@ from runapp.models import Clock, RawData, SubmissionFold, Worker, keep_phase
 from runapp.selectors import get_live_seconds
 from runapp.transitions import Phase, State
 
-# Of one thing, and of each of many.
-MOST_COUNTED = 100_000
-MOST_COUNTED_EACH = 100
+# Of all folds, of one dataset's, and of those of each of many.
+MOST_COUNTED = 10_000
+MOST_COUNTED_OF_ONE = 100_000
+MOST_COUNTED_EACH = 300
 DATASETS_ON_PAGE = 10
 # How old the ages on a page may become.
 TICK_SECONDS = 10
@@ -117,7 +118,7 @@ def list_datasets(*, before: int | None = None) -> list[DatasetLine]:
 
 def find_dataset(*, pk: int) -> DatasetLine | None:
     """Return one dataset with its folds, counted further than those of many."""
-    return next(iter(_read_lines(RawData.objects.filter(pk=pk), MOST_COUNTED)), None)
+    return next(iter(_read_lines(RawData.objects.filter(pk=pk), MOST_COUNTED_OF_ONE)), None)
 
 
 def _read_lines(rows: QuerySet[RawData], bound: int) -> list[DatasetLine]:

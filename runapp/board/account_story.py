@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Max, QuerySet, Sum
 
 from runapp.access import READERS, Scope
 from runapp.allowance import Measure, Standing, read_allowance, read_standing
-from runapp.board.fold_lines import KB_IN_MB, Line, read_lines
-from runapp.events import AuditEvent
+from runapp.board.fold_lines import Line, Use, read_lines
+from runapp.board.history import History, read_deeds_of, read_history_of_submission
 from runapp.exceptions import Forbidden, NotFound
-from runapp.models import MEASURES, DailyUse, FairShare, Submission, SubmissionFold
+from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
 from runapp.storage import Kind
 
 FOLDS_SHOWN = 50
-# Of a submission, so many of the latest folds are added up.
-FOLDS_ADDED = 1000
-EVENTS_SHOWN = 20
 DAYS_SHOWN = 14
 # Of a file, so much is shown.
 MOST_BYTES = 256 * 1024
@@ -28,20 +24,14 @@ _MB = 2**20
 
 @dataclass(frozen=True)
 class Sums:
-    """What the latest folds of a submission have used in all; None is what was not measured.
+    """What folds have used in all by now; None is what was not measured.
 
     Wall time and CPU in seconds, `memory` is the greatest peak in MB.
     """
 
-    n_folds: int
     wall: float | None
     cpu: float | None
     memory: float | None
-
-    @property
-    def are_all(self) -> bool:
-        """Whether no fold was left out."""
-        return self.n_folds < FOLDS_ADDED
 
 
 @dataclass(frozen=True)
@@ -53,6 +43,7 @@ class SubmissionStory:
     lines: tuple[Line, ...]
     has_more: bool
     may_read: bool
+    events: History
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class AccountStory:
     rooms: tuple[Room, ...]
     share: FairShare | None
     days: tuple[DailyUse, ...]
-    events: tuple[Any, ...]
+    events: History
 
 
 def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
@@ -100,21 +91,26 @@ def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
     submission = _find_submission(pk)
     folds = SubmissionFold.objects.filter(submission=submission).order_by("-pk")
     lines = read_lines(folds, most=FOLDS_SHOWN + 1)
+    shown = tuple(lines[:FOLDS_SHOWN])
     return SubmissionStory(
-        submission,
-        _add_up(folds),
-        tuple(lines[:FOLDS_SHOWN]),
-        len(lines) > FOLDS_SHOWN,
-        _may_read(submission, scope),
+        submission=submission,
+        sums=_add_up(shown),
+        lines=shown,
+        has_more=len(lines) > FOLDS_SHOWN,
+        may_read=_may_read(submission, scope),
+        events=read_history_of_submission(submission),
     )
 
 
-def _add_up(folds: QuerySet[SubmissionFold]) -> Sums:
-    latest = SubmissionFold.objects.filter(pk__in=folds.values("pk")[:FOLDS_ADDED])
-    sums = {name: Sum(measure) for name, (_, measure) in MEASURES.items() if name != "memory"}
-    row = latest.aggregate(n_folds=Count("pk"), memory=Max(MEASURES["memory"][1]), **sums)
-    peak = row.pop("memory")
-    return Sums(memory=None if peak is None else peak / KB_IN_MB, **row)
+def _add_up(lines: Sequence[Line]) -> Sums:
+    wall = _list_used(line.wall for line in lines)
+    cpu = _list_used(line.cpu for line in lines)
+    memory = _list_used(line.memory for line in lines)
+    return Sums(sum(wall) if wall else None, sum(cpu) if cpu else None, max(memory, default=None))
+
+
+def _list_used(uses: Iterable[Use]) -> list[float]:
+    return [use.used for use in uses if use.used is not None]
 
 
 def read_file(*, pk: int, name: str, scope: Scope) -> File:
@@ -176,7 +172,7 @@ def read_account_story(*, name: str) -> AccountStory:
         rooms=_list_rooms(standing, n_today),
         share=getattr(account, "fair_share", None),
         days=kept,
-        events=tuple(AuditEvent.objects.filter(actor=name).order_by("-pk")[:EVENTS_SHOWN]),
+        events=read_deeds_of(account=name),
     )
 
 

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from runapp.access import READERS, Scope
 from runapp.board.fold_lines import KB_IN_MB, name_kind
+from runapp.board.history import History, read_history_of_fold
 from runapp.exceptions import NotFound
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.selectors import read_circumstances
@@ -54,6 +55,7 @@ class Story:
     log: Log | None
     may_read: bool
     versions: dict[str, str]
+    events: History
 
     @property
     def kind(self) -> str:
@@ -97,6 +99,7 @@ def read_story(*, pk: int, scope: Scope) -> Story:
         log=_cut(fold.log_messages) if may_read else None,
         may_read=may_read,
         versions=_read_versions(fold.worker),
+        events=read_history_of_fold(fold),
     )
 
 

@@ -23,8 +23,10 @@ from runapp.services.sharing import share_raw_data
 from tests.factories import (
     PASSWORD,
     finish_fold,
+    make_account,
     make_fold,
     make_live_worker,
+    make_ready_dataset,
     pack,
     sign_in,
 )
@@ -595,9 +597,29 @@ def test_submission_tells_what_its_folds_have_used_in_all(
 
     response = sign_in(operator).get(f"/ops/submissions/{fold.submission_id}/")
 
-    sums = response.context["story"].sums
-    assert (sums.n_folds, sums.wall, sums.cpu, sums.memory) == (3, 6.0, 2.0, 2.0)
-    assert sums.are_all
+    story = response.context["story"]
+    assert len(story.lines) == 3
+    assert (story.sums.wall, story.sums.cpu, story.sums.memory) == (6.0, 2.0, 2.0)
+
+
+def test_fold_and_submission_tell_what_was_done_to_them(
+    operator: User, ada: User, iris: RawData
+) -> None:
+    eve = make_account("eve")
+    fold = make_fold(ada, iris)
+    # Clients number theirs alike.
+    make_fold(eve, make_ready_dataset(eve))
+    client = sign_in(operator)
+    seen = f"{fold.pk}:{fold.attempt}:{fold.phase}:{fold.queued_at.isoformat()}"
+    client.post("/ops/folds/steer/", {"deed": "cancel", "fold": seen})
+
+    of_fold = client.get(f"/ops/folds/{fold.pk}/").context["story"].events
+    of_submission = client.get(f"/ops/submissions/{fold.submission_id}/").context["story"].events
+
+    assert [(event.action, event.actor) for event in of_fold] == [("fold_cancelled", "olga")]
+    assert [(event.action, event.actor) for event in of_submission] == [
+        ("submission_posted", "ada")
+    ]
 
 
 def test_file_of_a_submission_is_shown_to_readers_only(

@@ -302,8 +302,8 @@ def test_nonsense_gives_no_row_and_a_hint(
         ("sort=-memory", [11, 12]),
         ("sort=memory", [12, 11]),
         # What was sorted by before, and what is no number.
-        ("sort=-wall&after=999,2026-11-27T00:00:00%2B00:00", [11, 13, 12]),
-        ("sort=-wall&after=999,nan", [11, 13, 12]),
+        ("sort=-wall&after=999999999999,2026-11-27T00:00:00%2B00:00", [11, 13, 12]),
+        ("sort=-wall&after=999999999999,nan", [11, 13, 12]),
     ],
 )
 def test_list_sorts_by_what_ended_folds_have_used(

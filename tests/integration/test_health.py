@@ -205,6 +205,23 @@ def test_check_that_hangs_does_not_hang_the_probe(
     assert time.monotonic() - began_at < 10
 
 
+def test_check_that_hangs_for_many_probes_fails_no_other(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> Finding:
+        hanging.wait(60)
+        return Finding(Level.OK, "at last")
+
+    make_live_worker()
+    for name in ("database", "migrations"):
+        monkeypatch.setitem(NEEDS, name, hang)
+    monkeypatch.setattr(health, "PATIENCE", timedelta(seconds=-0.5))
+
+    *_, response = [ask() for _ in range(8)]
+
+    assert list_failed(response) == {"database", "migrations"}
+
+
 def test_checks_that_fail_unexpectedly_are_told_as_such(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -32,6 +32,8 @@ from runapp.views.plain import answer_forbidden
 # For all together: a scrape is given up after 10 s, unless told otherwise.
 PATIENCE_SECONDS = 5.0
 _SCHEME = "Bearer "
+# What proxies add to requests that they pass on.
+_PASSED_ON = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
 # As with probes: what hangs keeps a thread of its own kind, and no request.
 _THREADS = {
     name: ThreadPoolExecutor(max_workers=4, thread_name_prefix=f"metrics-{name}")
@@ -60,7 +62,7 @@ def _has_token(request: HttpRequest) -> bool:
 
 def _is_near(request: HttpRequest) -> bool:
     # Behind a proxy that the settings do not know of, everybody comes from its address.
-    if not settings.PROXIES and "X-Forwarded-For" in request.headers:
+    if not settings.PROXIES and any(name in request.headers for name in _PASSED_ON):
         return False
     address = read_address(request)
     return bool(address) and any(

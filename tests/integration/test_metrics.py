@@ -331,6 +331,8 @@ def test_scrape_has_our_metrics_and_those_of_requests() -> None:
     [
         ({}, "127.0.0.1", {}, 200),
         ({}, "::1", {}, 200),
+        ({}, "::ffff:127.0.0.1", {}, 200),
+        ({}, "::ffff:10.1.2.3", {}, 403),
         ({}, "10.1.2.3", {}, 403),
         ({}, "", {}, 403),
         ({"METRICS_NETWORKS": [ip_network("10.1.0.0/16")]}, "10.1.2.3", {}, 200),
@@ -342,6 +344,8 @@ def test_scrape_has_our_metrics_and_those_of_requests() -> None:
         ({"METRICS_TOKEN": ""}, "10.1.2.3", {"Authorization": "Bearer "}, 403),
         # From a proxy on this machine that the settings do not know of, and one that they do.
         ({}, "127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, 403),
+        ({}, "127.0.0.1", {"X-Real-IP": "203.0.113.9"}, 403),
+        ({}, "127.0.0.1", {"Forwarded": "for=203.0.113.9"}, 403),
         ({"PROXIES": 1}, "127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, 403),
         ({"PROXIES": 1}, "127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, 200),
     ],

@@ -12,12 +12,14 @@ from django.db import Error, connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runapp.models import Clock
+from runapp.exceptions import DatarunError
+from runapp.models import Clock, RawData
 from runapp.runner.levels import Level as Seal
 from runapp.runner.promises import SelfTest, name_promises
 from runapp.selectors import list_live_workers
 from runapp.services.condition import NEEDS, Finding, Level
 from runapp.services.fitness import examine_worker, read_versions
+from runapp.storage import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +115,23 @@ _WANTED: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
+def check_blobs() -> Finding:
+    """Look whether the storage is the one that belongs to the database."""
+    newest = RawData.objects.exclude(files={}).order_by("-pk").first()
+    if newest is None:
+        return Finding(Level.OK, "There are no datasets yet.")
+    try:
+        for digest in newest.files.values():
+            newest.bin.measure(kind=Kind.RAW, digest=digest)
+    except DatarunError as error:
+        advice = (
+            "See that DATARUN_STORAGE_URL names the storage of this database, mounted and whole."
+        )
+        sentence = f"Files of the newest dataset ({newest.pk}) are not found in the storage."
+        return Finding(Level.FAIL, sentence, advice, error.message)
+    return Finding(Level.OK, "The storage has the files of the newest dataset.")
+
+
 def check_clock() -> Finding:
     """Look how far this host's clock is from the database's."""
     before = timezone.now()
@@ -174,6 +193,7 @@ _LOOKS: dict[str, Look] = {
     "clock": check_clock,
     "broker": NEEDS["broker"],
     "storage": NEEDS["storage"],
+    "blobs": check_blobs,
     "disk": NEEDS["disk"],
     "workers": NEEDS["workers"],
     "versions": check_versions,

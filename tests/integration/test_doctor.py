@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,13 @@ from runapp.runner.promises import Promise, SelfTest
 from runapp.services import condition, examination
 from runapp.services.condition import Finding, Level
 from runapp.services.fitness import read_versions
-from tests.factories import make_live_worker, make_self_test
+from tests.factories import make_account, make_live_worker, make_raw_data, make_self_test
 
 pytestmark = pytest.mark.django_db
 
 NAMES = [
     *("settings", "database", "database options", "migrations", "clock", "broker", "storage"),
-    *("disk", "workers", "versions", "sandbox", "metering"),
+    *("blobs", "disk", "workers", "versions", "sandbox", "metering"),
 ]
 
 
@@ -159,6 +160,20 @@ def test_doctor_tells_causes_that_probes_do_not(settings: Any) -> None:
     assert found["level"] == "fail"
     assert str(settings.STORAGE_ROOT) in found["cause"]
     assert str(settings.STORAGE_ROOT) not in found["sentence"]
+
+
+def test_doctor_tells_a_storage_of_another_installation(settings: Any, tmp_path: Path) -> None:
+    raw_data = make_raw_data(make_account())
+
+    before = read_findings()["blobs"]
+    settings.STORAGE_ROOT = tmp_path
+    (tmp_path / "datasets").mkdir()
+    found = read_findings()["blobs"]
+
+    assert before["level"] == "ok"
+    assert found["level"] == "fail"
+    assert f"newest dataset ({raw_data.pk})" in found["sentence"]
+    assert "DATARUN_STORAGE_URL" in found["advice"]
 
 
 def test_look_that_fails_does_not_end_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:

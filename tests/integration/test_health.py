@@ -178,6 +178,31 @@ def test_not_ready_with_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch)
     assert "example.org" not in response.content.decode()
 
 
+@pytest.mark.postgresql
+def test_not_ready_with_a_database_that_can_only_be_read() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        found = condition.check_database()
+    finally:
+        connection.close()
+
+    assert found.level is Level.FAIL
+    assert "can only be read" in found.sentence
+
+
+@pytest.mark.sqlite
+def test_not_ready_with_a_database_file_that_can_only_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+
+    found = condition.check_database()
+
+    assert found.level is Level.FAIL
+    assert "can only be read" in found.sentence
+
+
 @pytest.fixture
 def hanging() -> Iterator[threading.Event]:
     """Let go, at the end, of whatever hangs."""

@@ -23,8 +23,8 @@ from tests.factories import make_account, make_live_worker, make_raw_data, make_
 pytestmark = pytest.mark.django_db
 
 NAMES = [
-    *("settings", "database", "database options", "migrations", "clock", "broker", "storage"),
-    *("blobs", "disk", "workers", "versions", "sandbox", "metering"),
+    *("settings", "database", "database options", "migrations", "clock", "broker", "cache"),
+    *("storage", "blobs", "disk", "workers", "versions", "sandbox", "metering"),
 ]
 
 
@@ -115,6 +115,31 @@ def test_doctor_warns_of_promises_that_nobody_requires(monkeypatch: pytest.Monke
 
     assert found["level"] == "warn"
     assert "not kept: kernel" in found["sentence"]
+
+
+def test_doctor_tells_why_the_sandbox_was_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, SelfTest.fail("the self-test could not be made: disk full"))
+
+    found = read_findings()
+
+    assert found["sandbox"]["level"] == "fail"
+    assert found["sandbox"]["sentence"].count("disk full") == 1
+    assert "metering" not in found
+
+
+def test_doctor_warns_of_a_redis_that_counts_nothing(settings: Any) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://:hush@127.0.0.1:1/0",
+        }
+    }
+
+    found = read_findings()["cache"]
+
+    assert found["level"] == "warn"
+    assert "DATARUN_CACHE_URL" in found["sentence"]
+    assert "hush" not in found["cause"]
 
 
 def test_doctor_tests_no_sandbox_where_no_slots_are_wanted(settings: Any) -> None:

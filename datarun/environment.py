@@ -84,7 +84,7 @@ def list_secrets() -> list[str]:
     """Return what the environment holds that no log may show."""
     names = ("DATARUN_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "DATARUN_METRICS_TOKEN")
     given = [os.environ.get(name, "").strip() for name in names]
-    for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "DATARUN_CACHE_URL"):
         for url in os.environ.get(name, "").split(";"):
             password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
             given += [password, unquote(password)]

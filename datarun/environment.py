@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def list_secrets() -> list[str]:
     """Return what the environment holds that no log may show."""
     names = ("DATARUN_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "DATARUN_METRICS_TOKEN")
     given = [os.environ.get(name, "").strip() for name in names]
-    for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL", "DATARUN_CACHE_URL"):
         for url in os.environ.get(name, "").split(";"):
             password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
             given += [password, unquote(password)]
@@ -147,10 +149,20 @@ def read_secret_key(*, home: Path) -> str:
 
     Two processes that start at once agree: the key is written to a file of its own and linked
     into place, which succeeds for one of them only.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the home cannot be read or written.
     """
     given = os.environ.get("DATARUN_SECRET_KEY", "")
     if given:
         return given
+    with _using_home():
+        return _share_secret_key(home)
+
+
+def _share_secret_key(home: Path) -> str:
     path = home / "secret_key"
     if not path.exists():
         draft = home / f"secret_key.{os.getpid()}.{secrets.token_hex(4)}"
@@ -165,6 +177,28 @@ def read_secret_key(*, home: Path) -> str:
         finally:
             draft.unlink()
     return path.read_text().strip()
+
+
+def read_static_root(*, home: Path) -> Path:
+    """Return the folder of collected files, which is made.
+
+    Raises
+    ------
+    ImproperlyConfigured
+        When the home cannot be read or written.
+    """
+    folder = home / "static"
+    with _using_home():
+        folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _using_home() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATARUN_HOME cannot be used: {error}.") from error
 
 
 def read_database(*, home: Path, web_threads: int) -> dict[str, Any]:

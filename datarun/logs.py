@@ -64,8 +64,11 @@ def make_logging(*, form: Form, secrets: Collection[str] = ()) -> dict[str, Any]
 def make_formatter(*, form: Form, secrets: Collection[str] = ()) -> logging.Formatter:
     """Return what makes a line of a record, for `make_logging` and for who has other handlers."""
     render = {Form.TEXT: render_text, Form.JSON: render_json}[form]
+    given = {secret for secret in secrets if len(secret) >= _LEAST_SECRET_LETTERS}
+    # JSON writes quotes and letters beyond ASCII otherwise.
+    written = given | {json.dumps(secret)[1:-1] for secret in given}
     # The longest first, as one may hold another.
-    hidden = sorted((s for s in secrets if len(s) >= _LEAST_SECRET_LETTERS), key=len, reverse=True)
+    hidden = sorted(written, key=len, reverse=True)
     return structlog.stdlib.ProcessorFormatter(
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,

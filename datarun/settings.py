@@ -19,6 +19,7 @@ from datarun.environment import (
     read_promises,
     read_quota,
     read_secret_key,
+    read_static_root,
     read_storage,
     read_web_threads,
     read_web_waiters,
@@ -166,8 +167,7 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = DATARUN_HOME / "static"
-STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns of a missing one at every start
+STATIC_ROOT = read_static_root(home=DATARUN_HOME)  # WhiteNoise warns of a missing one
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 

@@ -21,6 +21,8 @@ def read_address(request: HttpRequest) -> str:
         addresses = [part.strip() for part in forwarded.split(",") if part.strip()] or addresses
     address = addresses[-min(max(settings.PROXIES, 1), len(addresses))]
     try:
-        return str(ip_address(address))
+        known = ip_address(address)
     except ValueError:
         return ""
+    # A server that listens on [::] is told so of clients of IPv4.
+    return str(getattr(known, "ipv4_mapped", None) or known)

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
+# The level of one that could not be made.
+_UNKNOWN = "unknown"
+
 
 class Promise(StrEnum):
     """What participant code cannot do, or do unnoticed."""
@@ -90,7 +93,12 @@ class SelfTest:
     def fail(cls, reason: str) -> Self:
         """Return the self-test that could not be made: nothing is kept."""
         findings = (Finding(promise, False, "none", reason) for promise in Promise)
-        return cls(tuple(findings), level="unknown", measured_by="unknown")
+        return cls(tuple(findings), level=_UNKNOWN, measured_by=_UNKNOWN)
+
+    @property
+    def was_made(self) -> bool:
+        """Whether anything was tried."""
+        return self.level != _UNKNOWN
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_json` makes the same self-test of it."""

@@ -33,6 +33,7 @@ from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
 from runapp.services.tallies import LEASES_EXPIRED, count
+from runapp.tracing import following
 from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
@@ -210,14 +211,26 @@ def return_fold(
             _charge_nothing(fold, is_over=is_over)
             if is_lost:
                 count(LEASES_EXPIRED, kind="fold")
-    if moved:
-        logger.info(
-            *("fold %s attempt %s: given back: %s", fold.pk, fold.attempt, reason),
-            extra={"action": "fold_returned", "outcome": outcome},
-        )
+    if moved and is_over:
+        _tell_fold(fold, f"{error_code}: {reason}", action="fold_ended", outcome=error_code)
+    elif moved:
+        _tell_fold(fold, f"given back: {reason}", action="fold_returned", outcome=outcome)
     elif not is_lost and not has_ended(fold=fold, outcome=outcome):
         # Taken from this attempt before.
         refuse_write(fold=fold, usage=usage)
+
+
+def _tell_fold(fold: SubmissionFold, sentence: str, **fields: str) -> None:
+    # Who returns what another held has nothing of it in hand.
+    with following(request=fold.request_id, fold=fold.pk, attempt=fold.attempt, worker=fold.worker):
+        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, sentence, extra=fields)
+
+
+def tell_split(raw_data: RawData, sentence: str, **fields: str) -> None:
+    """Log what has become of a split, with all that it belongs to."""
+    attempt = raw_data.split_attempt
+    with following(dataset=raw_data.pk, attempt=attempt, worker=raw_data.split_worker):
+        logger.info("dataset %s attempt %s: %s", raw_data.pk, attempt, sentence, extra=fields)
 
 
 def _charge_nothing(fold: SubmissionFold, *, is_over: bool) -> None:
@@ -254,6 +267,8 @@ def return_split(
             )
         if has_gone and is_lost:
             count(LEASES_EXPIRED, kind="split")
+    if has_gone and failures < settings.MAX_ATTEMPTS:
+        tell_split(raw_data, f"split given back: {reason}", action="split_returned")
 
 
 def end_split_in_error(raw_data: RawData, *, error_code: str, log_messages: str) -> None:
@@ -285,6 +300,7 @@ def _end_split(
         if is_ours:
             # Those without a number have just been ended.
             refund_folds(folds=folds.filter(change_seq=None, phase=Phase.DONE))
+    tell_split(raw_data, f"split: {error_code}", action="split_ended", outcome=error_code)
     return True
 
 

@@ -6,6 +6,7 @@ What is found is told in a sentence that shows no secret and no path, so that an
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -65,14 +66,26 @@ class Room:
 
 
 def check_database() -> Finding:
-    """Look whether the database answers."""
+    """Look whether the database answers and takes changes."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            cursor.fetchone()
+        takes_changes = _takes_changes()
     except Error as error:
         return _miss_database(error)
+    if not takes_changes:
+        advice = (
+            "See whether it is a standby, or was made read-only. Nothing is trained until then."
+        )
+        return Finding(Level.FAIL, "The database takes no changes, it can only be read.", advice)
     return Finding(Level.OK, f"{connection.display_name} answers.")
+
+
+def _takes_changes() -> bool:
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SHOW transaction_read_only")
+            return bool(cursor.fetchone()[0] == "off")
+        cursor.execute("SELECT 1")
+        return os.access(connection.settings_dict["NAME"], os.W_OK)
 
 
 def check_migrations() -> Finding:

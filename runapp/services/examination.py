@@ -8,16 +8,20 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.core import checks
+from django.core.cache import cache
 from django.db import Error, connection
 from django.db.models.functions import Now
 from django.utils import timezone
+from redis.exceptions import RedisError
 
-from runapp.models import Clock
+from runapp.exceptions import DatarunError
+from runapp.models import Clock, RawData
 from runapp.runner.levels import Level as Seal
 from runapp.runner.promises import SelfTest, name_promises
 from runapp.selectors import list_live_workers
 from runapp.services.condition import NEEDS, Finding, Level
 from runapp.services.fitness import examine_worker, read_versions
+from runapp.storage import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +68,8 @@ def _examine_worker() -> Iterator[Entry]:
         return
     self_test = examine_worker()
     yield Entry("sandbox", check_sandbox(self_test))
-    yield Entry("metering", check_metering(self_test))
+    if self_test.was_made:
+        yield Entry("metering", check_metering(self_test))
 
 
 def check_settings() -> Finding:
@@ -113,6 +118,35 @@ _WANTED: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
+def check_blobs() -> Finding:
+    """Look whether the storage is the one that belongs to the database."""
+    newest = RawData.objects.exclude(files={}).order_by("-pk").first()
+    if newest is None:
+        return Finding(Level.OK, "There are no datasets yet.")
+    try:
+        for digest in newest.files.values():
+            newest.bin.measure(kind=Kind.RAW, digest=digest)
+    except DatarunError as error:
+        advice = (
+            "See that DATARUN_STORAGE_URL names the storage of this database, mounted and whole."
+        )
+        sentence = f"Files of the newest dataset ({newest.pk}) are not found in the storage."
+        return Finding(Level.FAIL, sentence, advice, str(error.__cause__ or error.message))
+    return Finding(Level.OK, "The storage has the files of the newest dataset.")
+
+
+def check_cache() -> Finding:
+    """Look whether requests can be counted for all web processes together."""
+    if not settings.CACHES["default"]["BACKEND"].endswith("RedisCache"):
+        return Finding(Level.OK, "Each web process counts requests by itself.")
+    try:
+        cache.get("probe")
+    except RedisError as error:
+        sentence = "The Redis of DATARUN_CACHE_URL does not answer; no request is counted."
+        return Finding(Level.WARN, sentence, "Start it, or mend DATARUN_CACHE_URL.", str(error))
+    return Finding(Level.OK, "The Redis that counts requests answers.")
+
+
 def check_clock() -> Finding:
     """Look how far this host's clock is from the database's."""
     before = timezone.now()
@@ -128,6 +162,10 @@ def check_clock() -> Finding:
 def check_sandbox(self_test: SelfTest) -> Finding:
     """Look whether a worker of this host would keep what is required of it."""
     broken = self_test.list_broken(settings.REQUIRED_PROMISES)
+    if not self_test.was_made:
+        advice = "Mend storage and home first, where it writes; then see manage.py selftest."
+        sentence = f"Not known: {self_test.findings[0].detail}."
+        return Finding(Level.FAIL if broken else Level.WARN, sentence, advice)
     if broken:
         reasons = "; ".join(f"{finding.promise}: {finding.detail}" for finding in broken)
         sentence = f"A worker takes no work here, as it does not keep: {reasons}."
@@ -173,7 +211,9 @@ _LOOKS: dict[str, Look] = {
     "migrations": NEEDS["migrations"],
     "clock": check_clock,
     "broker": NEEDS["broker"],
+    "cache": check_cache,
     "storage": NEEDS["storage"],
+    "blobs": check_blobs,
     "disk": NEEDS["disk"],
     "workers": NEEDS["workers"],
     "versions": check_versions,

@@ -66,7 +66,9 @@ def examine_worker(
         )
     except Exception as error:
         # Whatever it was: a worker that cannot test itself stays, takes nothing and says so.
-        logger.exception("the self-test could not be made")
+        # What the system refuses says enough in a line.
+        is_known = isinstance(error, OSError)
+        logger.error("the self-test could not be made: %s", error, exc_info=not is_known)
         return SelfTest.fail(f"the self-test could not be made: {error}")
     finally:
         supervisor.close()

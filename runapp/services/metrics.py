@@ -53,24 +53,33 @@ def collect_database() -> list[Metric]:
     return [_make_up("database", is_up=True), *found]
 
 
-def collect_machine() -> list[Metric]:
-    """Return what this machine reaches and has room for."""
-    is_up = check_broker().level is not Level.FAIL
+def collect_broker() -> list[Metric]:
+    """Return whether this machine reaches the broker."""
+    return [_make_up("broker", is_up=check_broker().level is not Level.FAIL)]
+
+
+def collect_disks() -> list[Metric]:
+    """Return what this machine has room for; nothing of disks that cannot be looked at."""
+    try:
+        rooms = list_rooms()
+    except OSError as error:
+        logger.warning("no metrics of the disks: %s", error)
+        return []
     free = GaugeMetricFamily(
         "datarun_disk_free_bytes", "Free disk of this machine's home and storage.", labels=["place"]
     )
     total = GaugeMetricFamily(
         "datarun_disk_total_bytes", "Size of the disk of home and storage.", labels=["place"]
     )
-    for place, room in list_rooms().items():
+    for place, room in rooms.items():
         free.add_metric([place], room.free_bytes)
         total.add_metric([place], room.total_bytes)
-    return [_make_up("broker", is_up=is_up), free, total]
+    return [free, total]
 
 
 def report_silence(name: str) -> list[Metric]:
-    """Return what is told of a database or a broker that does not answer in time."""
-    return [_make_up(name, is_up=False)]
+    """Return what is told of a database, a broker or disks that do not answer in time."""
+    return [] if name == "disks" else [_make_up(name, is_up=False)]
 
 
 def _make_up(name: str, *, is_up: bool) -> Metric:

@@ -53,7 +53,7 @@ def read_known_address(request: HttpRequest) -> str:
     # Never null: a database takes two rows with null for different ones.
     address = ip_address(read_address(request) or _NOWHERE)
     if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or ip_network((address, 64), strict=False).network_address
+        address = ip_network((address, 64), strict=False).network_address
     return str(address)
 
 

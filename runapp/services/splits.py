@@ -27,6 +27,7 @@ from runapp.services.claims import (
     held_split,
     renew_split,
     return_split,
+    tell_split,
 )
 from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
@@ -189,7 +190,9 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
             split_phase=RawData.SplitPhase.IDLE,
             split_lease_expires_at=None,
         )
-    if not stored:
+    if stored:
+        tell_split(raw_data, "split: ready", action="split_ended", outcome="ready")
+    else:
         logger.info("dataset %s: a split refused, a newer one was asked for", raw_data.pk)
         if not RawData.objects.filter(pk=raw_data.pk).exists():
             raw_data.bin.remove()  # what this run wrote after the dataset had been deleted

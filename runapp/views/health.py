@@ -25,9 +25,12 @@ logger = logging.getLogger(__name__)
 
 # The library adds a second to it, in which a check may still tell its own reason.
 PATIENCE = timedelta(seconds=2)
-# A check that hangs keeps its thread until the system gives up. Further ones then find no thread
-# and are told to have taken too long, instead of hanging as well.
-_THREADS = ThreadPoolExecutor(max_workers=2 * len(NEEDS), thread_name_prefix="probe")
+# A check that hangs keeps its thread until the system gives up. Further ones of its kind then find
+# no thread and are told to have taken too long, instead of hanging as well. Those of other kinds
+# have threads of their own: a silent database is no fault of the broker.
+_THREADS = {
+    name: ThreadPoolExecutor(max_workers=4, thread_name_prefix=f"probe-{name}") for name in NEEDS
+}
 _failed: frozenset[str] = frozenset()
 
 
@@ -73,7 +76,7 @@ def answer_ready(request: HttpRequest) -> JsonResponse:
 
 async def _ask_all() -> list[HealthCheckResult]:
     needs = [Need(name, look, PATIENCE) for name, look in NEEDS.items()]
-    return await asyncio.gather(*(need.get_result(_THREADS) for need in needs))
+    return await asyncio.gather(*(need.get_result(_THREADS[need.name]) for need in needs))
 
 
 def _show(result: HealthCheckResult) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from ipaddress import ip_address
 
 from django.conf import settings
@@ -21,14 +21,24 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from runapp.origin import read_address
-from runapp.services.metrics import collect_database, collect_machine, report_silence
+from runapp.services.metrics import (
+    collect_broker,
+    collect_database,
+    collect_disks,
+    report_silence,
+)
 from runapp.views.plain import answer_forbidden
 
-# A scrape is given up after 10 s, unless told otherwise.
+# For all together: a scrape is given up after 10 s, unless told otherwise.
 PATIENCE_SECONDS = 5.0
 _SCHEME = "Bearer "
-# As with probes: what hangs keeps a thread of these, and no request.
-_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="metrics")
+# What proxies add to requests that they pass on.
+_PASSED_ON = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+# As with probes: what hangs keeps a thread of its own kind, and no request.
+_THREADS = {
+    name: ThreadPoolExecutor(max_workers=4, thread_name_prefix=f"metrics-{name}")
+    for name in ("database", "broker", "disks")
+}
 
 
 @never_cache
@@ -52,7 +62,7 @@ def _has_token(request: HttpRequest) -> bool:
 
 def _is_near(request: HttpRequest) -> bool:
     # Behind a proxy that the settings do not know of, everybody comes from its address.
-    if not settings.PROXIES and "X-Forwarded-For" in request.headers:
+    if not settings.PROXIES and any(name in request.headers for name in _PASSED_ON):
         return False
     address = read_address(request)
     return bool(address) and any(
@@ -87,16 +97,18 @@ def _make_registry(metrics: Iterable[Metric]) -> CollectorRegistry:
 
 def _collect() -> list[Metric]:
     asked = {
-        "database": _THREADS.submit(_run, collect_database),
-        "broker": _THREADS.submit(_run, collect_machine),
+        "database": _THREADS["database"].submit(_run, collect_database),
+        "broker": _THREADS["broker"].submit(_run, collect_broker),
+        "disks": _THREADS["disks"].submit(_run, collect_disks),
     }
     return list(_await_all(asked))
 
 
 def _await_all(asked: dict[str, Future[list[Metric]]]) -> Iterator[Metric]:
+    wait(asked.values(), timeout=PATIENCE_SECONDS)
     for name, future in asked.items():
         try:
-            yield from future.result(timeout=PATIENCE_SECONDS)
+            yield from future.result(timeout=0)
         except TimeoutError:
             future.cancel()
             yield from report_silence(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,13 @@ from runapp.runner.promises import Promise, SelfTest
 from runapp.services import condition, examination
 from runapp.services.condition import Finding, Level
 from runapp.services.fitness import read_versions
-from tests.factories import make_live_worker, make_self_test
+from tests.factories import make_account, make_live_worker, make_raw_data, make_self_test
 
 pytestmark = pytest.mark.django_db
 
 NAMES = [
-    *("settings", "database", "database options", "migrations", "clock", "broker", "storage"),
-    *("disk", "workers", "versions", "sandbox", "metering"),
+    *("settings", "database", "database options", "migrations", "clock", "broker", "cache"),
+    *("storage", "blobs", "disk", "workers", "versions", "sandbox", "metering"),
 ]
 
 
@@ -116,6 +117,31 @@ def test_doctor_warns_of_promises_that_nobody_requires(monkeypatch: pytest.Monke
     assert "not kept: kernel" in found["sentence"]
 
 
+def test_doctor_tells_why_the_sandbox_was_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, SelfTest.fail("the self-test could not be made: disk full"))
+
+    found = read_findings()
+
+    assert found["sandbox"]["level"] == "fail"
+    assert found["sandbox"]["sentence"].count("disk full") == 1
+    assert "metering" not in found
+
+
+def test_doctor_warns_of_a_redis_that_counts_nothing(settings: Any) -> None:
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://:hush@127.0.0.1:1/0",
+        }
+    }
+
+    found = read_findings()["cache"]
+
+    assert found["level"] == "warn"
+    assert "DATARUN_CACHE_URL" in found["sentence"]
+    assert "hush" not in found["cause"]
+
+
 def test_doctor_tests_no_sandbox_where_no_slots_are_wanted(settings: Any) -> None:
     settings.SLOTS = 0
 
@@ -159,6 +185,20 @@ def test_doctor_tells_causes_that_probes_do_not(settings: Any) -> None:
     assert found["level"] == "fail"
     assert str(settings.STORAGE_ROOT) in found["cause"]
     assert str(settings.STORAGE_ROOT) not in found["sentence"]
+
+
+def test_doctor_tells_a_storage_of_another_installation(settings: Any, tmp_path: Path) -> None:
+    raw_data = make_raw_data(make_account())
+
+    before = read_findings()["blobs"]
+    settings.STORAGE_ROOT = tmp_path
+    (tmp_path / "datasets").mkdir()
+    found = read_findings()["blobs"]
+
+    assert before["level"] == "ok"
+    assert found["level"] == "fail"
+    assert f"newest dataset ({raw_data.pk})" in found["sentence"]
+    assert "DATARUN_STORAGE_URL" in found["advice"]
 
 
 def test_look_that_fails_does_not_end_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:

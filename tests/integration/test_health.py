@@ -178,6 +178,31 @@ def test_not_ready_with_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch)
     assert "example.org" not in response.content.decode()
 
 
+@pytest.mark.postgresql
+def test_not_ready_with_a_database_that_can_only_be_read() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        found = condition.check_database()
+    finally:
+        connection.close()
+
+    assert found.level is Level.FAIL
+    assert "can only be read" in found.sentence
+
+
+@pytest.mark.sqlite
+def test_not_ready_with_a_database_file_that_can_only_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+
+    found = condition.check_database()
+
+    assert found.level is Level.FAIL
+    assert "can only be read" in found.sentence
+
+
 @pytest.fixture
 def hanging() -> Iterator[threading.Event]:
     """Let go, at the end, of whatever hangs."""
@@ -203,6 +228,23 @@ def test_check_that_hangs_does_not_hang_the_probe(
     assert response.status_code == 503
     assert "broker" in list_failed(response)
     assert time.monotonic() - began_at < 10
+
+
+def test_check_that_hangs_for_many_probes_fails_no_other(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> Finding:
+        hanging.wait(60)
+        return Finding(Level.OK, "at last")
+
+    make_live_worker()
+    for name in ("database", "migrations"):
+        monkeypatch.setitem(NEEDS, name, hang)
+    monkeypatch.setattr(health, "PATIENCE", timedelta(seconds=-0.5))
+
+    *_, response = [ask() for _ in range(8)]
+
+    assert list_failed(response) == {"database", "migrations"}
 
 
 def test_checks_that_fail_unexpectedly_are_told_as_such(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -330,6 +331,8 @@ def test_scrape_has_our_metrics_and_those_of_requests() -> None:
     [
         ({}, "127.0.0.1", {}, 200),
         ({}, "::1", {}, 200),
+        ({}, "::ffff:127.0.0.1", {}, 200),
+        ({}, "::ffff:10.1.2.3", {}, 403),
         ({}, "10.1.2.3", {}, 403),
         ({}, "", {}, 403),
         ({"METRICS_NETWORKS": [ip_network("10.1.0.0/16")]}, "10.1.2.3", {}, 200),
@@ -341,6 +344,8 @@ def test_scrape_has_our_metrics_and_those_of_requests() -> None:
         ({"METRICS_TOKEN": ""}, "10.1.2.3", {"Authorization": "Bearer "}, 403),
         # From a proxy on this machine that the settings do not know of, and one that they do.
         ({}, "127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, 403),
+        ({}, "127.0.0.1", {"X-Real-IP": "203.0.113.9"}, 403),
+        ({}, "127.0.0.1", {"Forwarded": "for=203.0.113.9"}, 403),
         ({"PROXIES": 1}, "127.0.0.1", {"X-Forwarded-For": "203.0.113.9"}, 403),
         ({"PROXIES": 1}, "127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, 200),
     ],
@@ -379,7 +384,7 @@ def test_database_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_broker_that_hangs_does_not_hang_the_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = threading.Event()
     monkeypatch.setattr(view, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(view, "collect_machine", lambda: hanging.wait(60) and [])
+    monkeypatch.setattr(view, "collect_broker", lambda: hanging.wait(60) and [])
 
     try:
         found = parse(ask())
@@ -388,6 +393,59 @@ def test_broker_that_hangs_does_not_hang_the_scrape(monkeypatch: pytest.MonkeyPa
 
     assert found["datarun_broker_up"].samples[0].value == 0
     assert found["datarun_database_up"].samples[0].value == 1
+
+
+@transactional
+def test_database_that_hangs_for_many_scrapes_is_no_fault_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hanging = threading.Event()
+    monkeypatch.setattr(view, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(view, "collect_database", lambda: hanging.wait(60) and [])
+
+    try:
+        *_, found = [parse(ask()) for _ in range(6)]
+    finally:
+        hanging.set()
+
+    assert found["datarun_database_up"].samples[0].value == 0
+    assert found["datarun_broker_up"].samples[0].value == 1
+    assert "datarun_disk_free_bytes" in found
+
+
+@transactional
+def test_everything_that_hangs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+    waits: list[float | None] = []
+
+    def record(futures: Any, timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        return wait(futures, timeout=timeout)
+
+    monkeypatch.setattr(view, "wait", record)
+    monkeypatch.setattr(view, "PATIENCE_SECONDS", 0.5)
+    for name in ("collect_database", "collect_broker", "collect_disks"):
+        monkeypatch.setattr(view, name, lambda: hanging.wait(60) and [])
+
+    try:
+        found = parse(ask())
+    finally:
+        hanging.set()
+
+    assert waits == [0.5]
+    assert found["datarun_database_up"].samples[0].value == 0
+    assert found["datarun_broker_up"].samples[0].value == 0
+
+
+@transactional
+def test_home_that_is_gone_leaves_all_other_metrics(settings: Any) -> None:
+    settings.DATARUN_HOME = settings.DATARUN_HOME / "unmounted"
+    settings.STORAGE_ROOT = settings.DATARUN_HOME / "storage"
+
+    found = parse(ask())
+
+    assert found["datarun_database_up"].samples[0].value == 1
+    assert "datarun_disk_free_bytes" not in found
 
 
 @transactional

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models.functions import Now
 
 from datarun.logs import Form, make_formatter
 from runapp.models import RawData, SubmissionFold
 from runapp.runner.contract import Outcome
+from runapp.services.attempts import begin_attempt
+from runapp.services.claims import claim_fold, claim_split, reap_expired
+from runapp.services.raw_data import request_split
 from tests.factories import (
     make_account,
     make_client,
     make_fold_body,
+    make_raw_data,
     make_ready_dataset,
     post_fold,
     work,
@@ -82,6 +88,38 @@ def test_request_id_follows_a_fold_to_its_result(ada: User, iris: RawData, log: 
     assert log.find("fold_claimed").items() >= {**held, "dataset": iris.pk}.items()
     assert log.find("attempt_begun").items() >= held.items()
     assert log.find("fold_ended").items() >= {**held, "outcome": "tested"}.items()
+
+
+@pytest.mark.parametrize(
+    ("failures", "action", "outcome"),
+    [(0, "fold_returned", "lost"), (2, "fold_ended", "worker_lost")],
+)
+def test_fold_of_a_lost_worker_is_told_with_all_it_belongs_to(
+    ada: User, iris: RawData, log: Log, failures: int, action: str, outcome: str
+) -> None:
+    post_fold(make_client(ada), iris)
+    claimed = claim_fold(worker="worker-1")
+    assert claimed is not None
+    begin_attempt(fold=claimed)
+    SubmissionFold.objects.update(lease_expires_at=Now() - timedelta(seconds=1), failures=failures)
+
+    reap_expired()
+
+    ids = {"request": claimed.request_id, "fold": claimed.pk, "attempt": 1, "worker": "worker-1"}
+    assert log.find(action).items() >= {**ids, "outcome": outcome}.items()
+
+
+def test_split_is_told_from_its_claim_to_its_end(ada: User, log: Log) -> None:
+    iris = make_raw_data(ada)
+    request_split(raw_data=iris, held_out_test=0.2, random_state=42, force=False)
+
+    claim_split(worker="worker-1")
+    RawData.objects.update(split_lease_expires_at=Now() - timedelta(seconds=1))
+    reap_expired()
+    work()
+
+    assert log.find("split_returned").items() >= {"dataset": iris.pk, "worker": "worker-1"}.items()
+    assert log.find("split_ended").items() >= {"dataset": iris.pk, "outcome": "ready"}.items()
 
 
 def test_folds_of_a_bulk_have_the_id_of_their_request(ada: User, iris: RawData) -> None:

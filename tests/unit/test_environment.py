@@ -16,6 +16,8 @@ from datarun.environment import (
     read_home,
     read_promises,
     read_quota,
+    read_secret_key,
+    read_static_root,
 )
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise
 
@@ -135,6 +137,17 @@ def test_home_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be made"):
         read_home(default=Path("/nowhere"))
+
+
+def test_home_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATARUN_SECRET_KEY", raising=False)
+    home = tmp_path / "home"
+    home.write_text("a file where a folder should be")
+
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be used"):
+        read_secret_key(home=home)
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be used"):
+        read_static_root(home=home)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def test_secrets_are_hidden(sentence: str, hidden: str) -> None:
     assert hidden not in json.dumps(write_json(make_record(sentence), secrets=secrets))
 
 
+def test_secrets_that_json_writes_otherwise_are_hidden() -> None:
+    record = make_record('refused: pass"wörd-17')
+
+    assert write_json(record, secrets=['pass"wörd-17'])["event"] == "refused: ***"
+
+
 def test_secrets_in_a_stack_trace_are_hidden() -> None:
     record = make_record("it failed")
     try:
@@ -123,10 +129,11 @@ def test_secrets_are_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DATABASE_URL", "postgres://datarun:a%2Fb@db:5432/datarun")
     monkeypatch.setenv("CELERY_BROKER_URL", "amqp://datarun:first@a//;amqp://datarun:second@b//")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "third")
+    monkeypatch.setenv("DATARUN_CACHE_URL", "redis://:fourth@cache:6379/0")
     monkeypatch.delenv("DATARUN_SECRET_KEY", raising=False)
     monkeypatch.delenv("DATARUN_METRICS_TOKEN", raising=False)
 
-    assert set(list_secrets()) == {"a%2Fb", "a/b", "first", "second", "third"}
+    assert set(list_secrets()) == {"a%2Fb", "a/b", "first", "second", "third", "fourth"}
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,16 @@ def read_example() -> dict[str, str]:
 
 
 def run(*words: str, home: Path, environment: Mapping[str, str], asked: str = "") -> str:
+    done = run_to_its_end(*words, home=home, environment=environment, asked=asked)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr if words[0] == "manage.py" else done.stdout
+
+
+def run_to_its_end(
+    *words: str, home: Path, environment: Mapping[str, str], asked: str = ""
+) -> subprocess.CompletedProcess[str]:
     names = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, *words],
         cwd=PROJECT,
         env={
@@ -54,8 +62,6 @@ def run(*words: str, home: Path, environment: Mapping[str, str], asked: str = ""
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr if words[0] == "manage.py" else done.stdout
 
 
 def ask(
@@ -83,6 +89,21 @@ def test_deployment_check_of_the_production_profile_is_clean(tmp_path: Path) -> 
 
     assert output.startswith("System check identified no issues")
     assert "WARNINGS" not in output
+
+
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+def test_database_that_is_away_is_told_in_a_sentence(tmp_path: Path, command: str) -> None:
+    environment = {
+        "DATABASE_URL": "postgres://datarun:hush@127.0.0.1:1/datarun",
+        "DATARUN_STORAGE_URL": f"file://{tmp_path}/storage",
+        "DATARUN_SLOTS": "0",
+    }
+
+    done = run_to_its_end("manage.py", command, home=tmp_path, environment=environment)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("The database does not answer: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_deployment_check_tells_what_is_missing(tmp_path: Path) -> None:

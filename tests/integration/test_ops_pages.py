@@ -277,6 +277,8 @@ def test_list_finds_and_sorts(
         ("owner=%3Cscript%3E", "There is no account &lt;script&gt;."),
         ("dataset=%1b%5b2J", "There is no dataset \u241b[2J"),
         ("state=TESTED", "No fold fits."),
+        ("older_than=999999d", "No fold fits."),
+        pytest.param(f"worker={'w' * 60_000}", "No worker has such a name.", id="long worker"),
     ],
 )
 def test_nonsense_gives_no_row_and_a_hint(

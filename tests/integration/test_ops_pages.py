@@ -84,9 +84,13 @@ def test_pages_show_nothing_to_who_is_no_operator(ada: User, iris: RawData) -> N
 
 
 def test_part_sends_the_browser_to_sign_in_when_the_session_is_over() -> None:
-    response = Client().get("/ops/", headers={"hx-request": "true"})
+    page = "http://testserver/ops/folds/?state=ERROR"
 
-    assert response["HX-Redirect"] == "/ops/sign-in/"
+    response = Client().get(
+        "/ops/folds/1/place/", headers={"hx-request": "true", "hx-current-url": page}
+    )
+
+    assert response["HX-Redirect"] == "/ops/sign-in/?next=/ops/folds/%3Fstate%3DERROR"
 
 
 def test_operator_signs_in_by_the_form_and_out(operator: User) -> None:

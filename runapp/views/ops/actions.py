@@ -9,7 +9,6 @@ from datetime import datetime
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST
 
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
@@ -18,7 +17,7 @@ from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.services.deeds import DEEDS, Deed, carry_out
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.base import find_way_back, for_operators, show
+from runapp.views.ops.base import by_form, find_way_back, for_operators, show
 from runapp.views.ops.sweeps import confirm_sweep
 
 _MOST_ATTEMPT = 2**31 - 1
@@ -33,9 +32,9 @@ class Result:
     sentence: str
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Show what would be done, and to which folds."""
     deed = DEEDS.get(request.POST.get("deed", ""))
@@ -62,9 +61,9 @@ def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: s
     return show(request, "ops/confirm.html", context)
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it, and show what became of each fold."""
     deed = DEEDS.get(request.POST.get("deed", ""))

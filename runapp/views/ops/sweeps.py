@@ -10,7 +10,6 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST
 
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
@@ -28,7 +27,7 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
-from runapp.views.ops.base import find_way_back, for_operators, show
+from runapp.views.ops.base import by_form, find_way_back, for_operators, show
 from runapp.views.ops.folds import read_search
 
 FEW = 10
@@ -62,9 +61,9 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
     return show(request, "ops/sweep.html", context)
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def sweep_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it to some of the folds that are left, and show what became of them."""
     deed = DEEDS.get(request.POST.get("deed", ""))

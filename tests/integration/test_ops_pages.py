@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,11 +16,13 @@ from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from runapp.exceptions import StorageAway, StorageError
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
 from runapp.services.quotas import set_quota
 from runapp.services.sharing import share_raw_data
+from runapp.storage import Bin
 from tests.factories import (
     PASSWORD,
     finish_fold,
@@ -625,6 +628,27 @@ def test_file_of_a_submission_is_shown_to_readers_only(
     assert "&lt;script&gt;alert(1)&lt;/script&gt; \\xff" in text
     assert "\u241b[31m" in text
     assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(StorageAway(), 503), (StorageError("It is damaged."), 500)]
+)
+def test_file_that_cannot_be_read_is_told_of(
+    error: StorageError,
+    status: int,
+    operator: User,
+    ada: User,
+    iris: RawData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fold = make_fold(ada, iris)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    monkeypatch.setattr(Bin, "read", Mock(side_effect=error))
+
+    response = sign_in(operator).get(f"/ops/submissions/{fold.submission_id}/files/classifier.py/")
+
+    assert response.status_code == status
+    assert f"<p>{error.message}" in response.content.decode()
 
 
 def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:

@@ -651,6 +651,22 @@ def test_file_that_cannot_be_read_is_told_of(
     assert f"<p>{error.message}" in response.content.decode()
 
 
+def test_links_to_all_folds_of_a_submission_find_no_others(
+    operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runapp.board.account_story.FOLDS_SHOWN", 1)
+    monkeypatch.setattr("runapp.board.dataset_story.FOLDS_IN_ROW", 1)
+    share_raw_data(raw_data=iris, account="olga", role="submit")
+    for account in (ada, operator):
+        for number in (11, 12):
+            fold = make_fold(account, iris, databoard_sf_id=number)
+    client = sign_in(operator)
+    query = f"?dataset={iris.pk}&amp;submission=1&amp;owner=olga"
+
+    assert f"/ops/folds/{query}" in read(client, f"/ops/submissions/{fold.submission_id}/")
+    assert f"/ops/folds/{query}" in read(client, f"/ops/datasets/{iris.pk}/")
+
+
 def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:
     set_quota(account=ada, changes={"folds_per_day": 9, "waiting_folds": 5})
     make_fold(ada, iris)

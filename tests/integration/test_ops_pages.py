@@ -133,6 +133,13 @@ def test_sign_in_leads_to_no_other_host(operator: User) -> None:
     assert response["Location"] == "/ops/"
 
 
+def test_pages_tell_in_which_zone_their_times_are(operator: User, ada: User, iris: RawData) -> None:
+    client = sign_in(operator)
+
+    for path in list_paths(make_fold(ada, iris)):
+        assert "Times are in UTC" in read(client, path)
+
+
 def test_pages_may_load_nothing_from_elsewhere_and_are_kept_by_nobody(
     operator: User, ada: User, iris: RawData
 ) -> None:

@@ -45,6 +45,7 @@ from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
 from runapp.views.ops.actions import confirm
+from runapp.views.ops.base import protect
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -93,7 +94,7 @@ def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
             _refuse_so_many(request)
             return None
         ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
-        return confirm(request, deed, ticked, back=request.get_full_path())
+        return protect(confirm(request, deed, ticked, back=request.get_full_path()))
 
     ask.__name__ = deed.name
     return ask

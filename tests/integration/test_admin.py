@@ -92,6 +92,7 @@ def test_folds_are_cancelled_as_on_the_operators_page(
     done = client.post("/ops/folds/steer/", {"deed": "cancel", "fold": [str(seen)]})
 
     assert asked.context["back"] == FOLDS
+    assert "default-src 'none'" in asked["Content-Security-Policy"]
     assert [result.is_done for result in done.context["results"]] == [True]
     fold.refresh_from_db()
     assert fold.error_code == "cancelled"

@@ -261,6 +261,7 @@ def test_lost_worker_is_told(operator: User) -> None:
         ("after=99999999999999999999", [14, 13, 12, 11]),
         ("sort=queued&after=1,nonsense", [11, 12, 13, 14]),
         ("sort=queued&after=5,0001-01-01T00:00:00%2B23:00", [11, 12, 13, 14]),
+        ("sort=queued&after=5,2000-01-01T00:00:00%2B23:59", [11, 12, 13, 14]),
         ("sort=queued&after=5,9999-12-31T23:59:59-23:00", [11, 12, 13, 14]),
     ],
 )

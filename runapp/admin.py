@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -238,6 +239,13 @@ class DailyUseAdmin(ReadOnlyAdmin):
     search_fields = ("owner__username",)
     list_select_related = ("owner",)
     date_hierarchy = "day"
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_changelist_instance(request)
+        except OverflowError as error:
+            # A year that no date has; Django itself thinks of those that are no number only.
+            raise IncorrectLookupParameters from error
 
 
 @admin.register(Predictions)

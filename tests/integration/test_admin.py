@@ -52,6 +52,13 @@ def act(client: Client, path: str, action: str, *keys: int) -> Any:
     return client.post(path, {"action": action, "_selected_action": keys})
 
 
+def test_year_that_no_date_has_finds_the_list_again(client: Client) -> None:
+    response = client.get("/admin/runapp/dailyuse/", {"day__year": str(10**20)}, follow=True)
+
+    assert response.redirect_chain == [("/admin/runapp/dailyuse/?e=1", 302)]
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_model_is_listed_found_and_shown(
     model: Any, client: Client, ada: User, iris: RawData

@@ -396,6 +396,20 @@ def test_page_that_nobody_sees_asks_for_nothing(window: Window) -> None:
     assert len(asked) == 1
 
 
+def test_list_without_scripts_shows_nothing_that_does_nothing(
+    browser: Browser, stage: Stage, cookies: StorageState
+) -> None:
+    context = browser.new_context(
+        base_url=stage.service.host_url, storage_state=cookies, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.goto("ops/folds/")
+
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(page.locator(".tick-all")).to_be_hidden()
+    context.close()
+
+
 def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) -> None:
     open_fold(window, stage.tested)
     fold_path = window.page.url

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_protect
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
+from runapp.exceptions import NotFound
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.search import Search
 from runapp.services.deeds import DEEDS, Deed
@@ -44,6 +45,20 @@ class Group:
     lines: list[Line]
 
 
+def read_deed(request: HttpRequest) -> Deed:
+    """Return the deed that a form names.
+
+    Raises
+    ------
+    NotFound
+        When there is no such deed.
+    """
+    deed = DEEDS.get(request.POST.get("deed", ""))
+    if deed is None:
+        raise NotFound("There is no such deed.")
+    return deed
+
+
 def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
     """Return the page that asks whether to do something to all folds that fit a search."""
     if not _is_whole(request.POST):
@@ -66,9 +81,7 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
 @by_form
 def sweep_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it to some of the folds that are left, and show what became of them."""
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
-        return show(request, "ops/missing.html", status=404)
+    deed = read_deed(request)
     sweep = _read_sweep(request.POST, deed)
     if sweep is None:
         return _show_hints(request, deed, [_NOT_WHOLE])

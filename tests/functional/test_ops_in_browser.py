@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Browser, Locator, Route, StorageState, expect
+from playwright.sync_api import Browser, Locator, Page, Route, StorageState, expect
 
 from test_files.examples import IRIS
 from tests.functional import browser as browsers
@@ -107,6 +107,18 @@ def sign_in(window: Window, account: Account) -> None:
 def open_fold(window: Window, fold: int) -> None:
     window.page.goto("ops/folds/")
     window.page.get_by_role("link", name=str(fold), exact=True).click()
+
+
+def open_without_time(page: Page, path: str) -> list[str]:
+    """Open a page, and stop its time; return what it asks for from then on, as it does."""
+    page.clock.install(time=MIDNIGHT)
+    page.goto(path)
+    # From here on the page's time stands still, unless it is run.
+    with page.expect_response(f"**/{path}"):
+        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
 
 
 def find_box(window: Window, fold: int) -> Locator:
@@ -360,12 +372,7 @@ def test_region_is_scrolled_as_before_once_it_was_read_again(window: Window) -> 
 
 def test_text_that_is_selected_is_not_taken_away(window: Window) -> None:
     page = window.page
-    page.clock.install(time=MIDNIGHT)
-    page.goto("ops/folds/")
-    with page.expect_response("**/ops/folds/"):
-        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = open_without_time(page, "ops/folds/")
 
     page.locator("caption").select_text()
     page.clock.run_for(60_000)
@@ -378,13 +385,7 @@ def test_text_that_is_selected_is_not_taken_away(window: Window) -> None:
 
 def test_page_that_nobody_sees_asks_for_nothing(window: Window) -> None:
     page = window.page
-    page.clock.install(time=MIDNIGHT)
-    page.goto("ops/")
-    # From here on the page's time stands still, unless it is run.
-    with page.expect_response("**/ops/"):
-        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = open_without_time(page, "ops/")
 
     window.hide(is_hidden=True)
     page.clock.run_for(60_000)

@@ -38,6 +38,7 @@ from runapp.models import (
     Tally,
     Worker,
 )
+from runapp.search import ERROR_CODES
 from runapp.services import audit
 from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
@@ -182,13 +183,31 @@ class SubmissionAdmin(ReadOnlyAdmin):
     list_select_related = ("owner", "raw_data")
 
 
+class ErrorCodeFilter(admin.SimpleListFilter):
+    """Offers the codes that there are, without a look through all folds for those in use."""
+
+    title = "error code"
+    parameter_name = "error_code__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(code, code) for code in ERROR_CODES]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SubmissionFold]
+    ) -> QuerySet[SubmissionFold]:
+        code = self.value()
+        if code is None:
+            return queryset
+        return queryset.filter(error_code=code) if code in ERROR_CODES else queryset.none()
+
+
 @admin.register(SubmissionFold)
 class SubmissionFoldAdmin(SteeredAdmin):
     actions = tuple(map(make_action, DEEDS.values()))
     # All of a page can be ticked.
     list_per_page = ROWS
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")
-    list_filter = ("state", "priority", "phase", "error_code")
+    list_filter = ("state", "priority", "phase", ErrorCodeFilter)
     search_fields = ("=databoard_sf_id", "owner__username")
     list_select_related = ("owner",)
     exclude = ("train_is", "test_is")

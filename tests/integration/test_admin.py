@@ -8,10 +8,13 @@ import pytest
 from django.apps import apps
 from django.contrib import admin as site
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from runapp.events import AuditEvent
 from runapp.models import RawData, Share
+from runapp.runner.contract import Outcome
 from tests.factories import (
     finish_fold,
     make_account,
@@ -87,6 +90,21 @@ def test_list_asks_no_more_for_more_rows(
         response = client.get(f"/admin/runapp/{name}/")
 
     assert response.context["cl"].result_count >= 12
+
+
+def test_folds_are_filtered_by_error_code_without_a_look_through_all(
+    client: Client, ada: User, iris: RawData
+) -> None:
+    finish_fold(ada, iris)
+    failed = finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(FOLDS, {"error_code__exact": "wall_limit"})
+
+    assert list(response.context["cl"].result_list) == [failed]
+    assert not any("DISTINCT" in query["sql"] for query in queries)
+    unknown = client.get(FOLDS, {"error_code__exact": "\0"})
+    assert list(unknown.context["cl"].result_list) == []
 
 
 def test_folds_are_cancelled_as_on_the_operators_page(

@@ -57,7 +57,21 @@ else:
     OwnUserAdmin = UserAdmin
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class SoundListAdmin(ModelAdmin):
+    """Answers what no database can look for as Django answers a number that is none."""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        # PostgreSQL refuses to look for a NUL.
+        if any("\0" in value for value in request.GET.values()):
+            raise IncorrectLookupParameters
+        try:
+            return super().get_changelist_instance(request)
+        except OverflowError as error:
+            # A year that no date has.
+            raise IncorrectLookupParameters from error
+
+
+class ReadOnlyAdmin(SoundListAdmin):
     """Shows rows; changes go through the API, whose rules a form would bypass."""
 
     show_full_result_count = False
@@ -259,13 +273,6 @@ class DailyUseAdmin(ReadOnlyAdmin):
     list_select_related = ("owner",)
     date_hierarchy = "day"
 
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        try:
-            return super().get_changelist_instance(request)
-        except OverflowError as error:
-            # A year that no date has; Django itself thinks of those that are no number only.
-            raise IncorrectLookupParameters from error
-
 
 @admin.register(Predictions)
 class PredictionsAdmin(ReadOnlyAdmin):
@@ -310,7 +317,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AccessToken)
-class AccessTokenAdmin(ModelAdmin):
+class AccessTokenAdmin(SoundListAdmin):
     """Makes and revokes tokens; a key is shown once, to who has made it."""
 
     list_display = ("public_id", "name", "user", "created", "expiry", "last_used_at")
@@ -347,7 +354,7 @@ admin.site.unregister(User)
 
 
 @admin.register(User)
-class AccountAdmin(OwnUserAdmin):
+class AccountAdmin(SoundListAdmin, OwnUserAdmin):
     """Django's own, whose one change outside of a transaction is made in one, with its event."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

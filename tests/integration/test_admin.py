@@ -55,10 +55,21 @@ def act(client: Client, path: str, action: str, *keys: int) -> Any:
     return client.post(path, {"action": action, "_selected_action": keys})
 
 
-def test_year_that_no_date_has_finds_the_list_again(client: Client) -> None:
-    response = client.get("/admin/runapp/dailyuse/", {"day__year": str(10**20)}, follow=True)
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/admin/runapp/dailyuse/", {"day__year": str(10**20)}),
+        (FOLDS, {"state__exact": "\0"}),
+        ("/admin/runapp/accesstoken/", {"name": "\0"}),
+        ("/admin/auth/user/", {"is_staff__exact": "\0"}),
+    ],
+)
+def test_what_no_database_can_look_for_is_not_looked_for(
+    path: str, query: dict[str, str], client: Client
+) -> None:
+    response = client.get(path, query, follow=True)
 
-    assert response.redirect_chain == [("/admin/runapp/dailyuse/?e=1", 302)]
+    assert response.redirect_chain == [(f"{path}?e=1", 302)]
     assert response.status_code == 200
 
 
@@ -103,7 +114,7 @@ def test_folds_are_filtered_by_error_code_without_a_look_through_all(
 
     assert list(response.context["cl"].result_list) == [failed]
     assert not any("DISTINCT" in query["sql"] for query in queries)
-    unknown = client.get(FOLDS, {"error_code__exact": "\0"})
+    unknown = client.get(FOLDS, {"error_code__exact": "unknown"})
     assert list(unknown.context["cl"].result_list) == []
 
 

@@ -41,6 +41,7 @@ CSRF_TRUSTED_ORIGINS = env.list("DATARUN_TRUSTED_ORIGINS", default=[])
 # What other names of the domain do is not ours to say, nor that browsers know of it beforehand.
 TLS = env.bool("DATARUN_TLS", default=False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
+CSRF_FAILURE_VIEW = "runapp.views.plain.answer_stale_form"
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if TLS else 0
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -37,6 +38,7 @@ from runapp.models import (
     Tally,
     Worker,
 )
+from runapp.search import ERROR_CODES
 from runapp.services import audit
 from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
@@ -45,6 +47,7 @@ from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
 from runapp.views.ops.actions import confirm
+from runapp.views.ops.base import protect
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -54,7 +57,21 @@ else:
     OwnUserAdmin = UserAdmin
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class SoundListAdmin(ModelAdmin):
+    """Answers what no database can look for as Django answers a number that is none."""
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        # PostgreSQL refuses to look for a NUL.
+        if any("\0" in value for value in request.GET.values()):
+            raise IncorrectLookupParameters
+        try:
+            return super().get_changelist_instance(request)
+        except OverflowError as error:
+            # A year that no date has.
+            raise IncorrectLookupParameters from error
+
+
+class ReadOnlyAdmin(SoundListAdmin):
     """Shows rows; changes go through the API, whose rules a form would bypass."""
 
     show_full_result_count = False
@@ -93,7 +110,7 @@ def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
             _refuse_so_many(request)
             return None
         ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
-        return confirm(request, deed, ticked, back=request.get_full_path())
+        return protect(confirm(request, deed, ticked, back=request.get_full_path()))
 
     ask.__name__ = deed.name
     return ask
@@ -180,13 +197,31 @@ class SubmissionAdmin(ReadOnlyAdmin):
     list_select_related = ("owner", "raw_data")
 
 
+class ErrorCodeFilter(admin.SimpleListFilter):
+    """Offers the codes that there are, without a look through all folds for those in use."""
+
+    title = "error code"
+    parameter_name = "error_code__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(code, code) for code in ERROR_CODES]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SubmissionFold]
+    ) -> QuerySet[SubmissionFold]:
+        code = self.value()
+        if code is None:
+            return queryset
+        return queryset.filter(error_code=code) if code in ERROR_CODES else queryset.none()
+
+
 @admin.register(SubmissionFold)
 class SubmissionFoldAdmin(SteeredAdmin):
     actions = tuple(map(make_action, DEEDS.values()))
     # All of a page can be ticked.
     list_per_page = ROWS
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")
-    list_filter = ("state", "priority", "phase", "error_code")
+    list_filter = ("state", "priority", "phase", ErrorCodeFilter)
     search_fields = ("=databoard_sf_id", "owner__username")
     list_select_related = ("owner",)
     exclude = ("train_is", "test_is")
@@ -282,7 +317,7 @@ class WorkerAdmin(ReadOnlyAdmin):
 
 
 @admin.register(AccessToken)
-class AccessTokenAdmin(ModelAdmin):
+class AccessTokenAdmin(SoundListAdmin):
     """Makes and revokes tokens; a key is shown once, to who has made it."""
 
     list_display = ("public_id", "name", "user", "created", "expiry", "last_used_at")
@@ -319,7 +354,7 @@ admin.site.unregister(User)
 
 
 @admin.register(User)
-class AccountAdmin(OwnUserAdmin):
+class AccountAdmin(SoundListAdmin, OwnUserAdmin):
     """Django's own, whose one change outside of a transaction is made in one, with its event."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

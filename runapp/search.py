@@ -36,7 +36,11 @@ ERROR_CODES = sorted(
 FEW = 1000
 _LAST_LETTER = chr(0x10FFFF)
 _MOST_DIGITS = len(str(MAX_CLIENT_ID))
+# SQLite refuses to look for the beginning of a name that is very much longer.
+_MOST_LETTERS = 255
 _AGE = re.compile(r"(\d{1,6})([smhd]?)", re.ASCII)
+# Older than this is nothing, and further back databases have no moments.
+_LONGEST = timedelta(days=100_000)
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -128,14 +132,14 @@ class Search:
         for name, value in (("dataset", self.dataset), ("owner", self.owner)):
             if "\0" in value:
                 yield f"No {name} has such a name."
-        if "\0" in self.worker:
+        if not _may_be_worker(self.worker):
             yield "No worker has such a name."
         if self.older_than and _parse_age(self.older_than) is None:
             yield f"{self.older_than} is no age; it looks like 90s, 30m, 2h or 1d."
 
     def _explain_names(self) -> Iterator[str]:
         # PostgreSQL refuses to look for a NUL.
-        if "\0" in f"{self.dataset}{self.owner}{self.worker}":
+        if "\0" in f"{self.dataset}{self.owner}" or not _may_be_worker(self.worker):
             return
         if self.dataset and not self._find_datasets().exists():
             yield f"There is no dataset {self.dataset}, by name or id."
@@ -164,6 +168,10 @@ def _begins_unindexed(worker: str) -> Q:
     return Q(Exact(Substr("worker", 1, len(worker)), worker))
 
 
+def _may_be_worker(name: str) -> bool:
+    return "\0" not in name and len(name) <= _MOST_LETTERS
+
+
 def _is_id(text: str) -> bool:
     is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
     return is_number and int(text) <= MAX_CLIENT_ID
@@ -171,4 +179,4 @@ def _is_id(text: str) -> bool:
 
 def _parse_age(text: str) -> timedelta | None:
     found = _AGE.fullmatch(text.strip())
-    return None if found is None else timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return None if found is None else min(timedelta(**{_UNITS[found[2]]: int(found[1])}), _LONGEST)

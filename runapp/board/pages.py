@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -72,7 +72,8 @@ def _parse_value(text: str) -> Value:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or not _FIRST_YEAR < moment.year < _LAST_YEAR:
         raise ValueError("no database has such a moment")
-    return moment
+    # PostgreSQL knows no zone that is more than 16 hours off.
+    return moment.astimezone(UTC)
 
 
 def sort(folds: QuerySet[SubmissionFold], by: str) -> QuerySet[SubmissionFold]:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.csrf import csrf_failure
 
 from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
 from runapp.services.sign_in import LOCKED, count_failures, find_wait, read_name
@@ -23,6 +24,13 @@ def answer_bad_request(request: HttpRequest, exception: Exception) -> JsonRespon
 
 def answer_forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     return _answer(403, "permission_denied", "This is not allowed.")
+
+
+def answer_stale_form(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without its token: with a page where it was one of the operators' pages."""
+    if _is_of_operators(request):
+        return protect(show(request, "ops/form_only.html", {"is_stale": True}, status=403))
+    return csrf_failure(request, reason)
 
 
 def answer_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
@@ -45,11 +53,15 @@ def answer_locked(
 ) -> HttpResponse:
     """Answer who signs in by a form after too many wrong passwords: as the API does, or a page."""
     wait = find_wait(count_failures(request, name=read_name(request, credentials)))
-    match = request.resolver_match
     answer: HttpResponse
-    if match is not None and match.app_name == "ops":
+    if _is_of_operators(request):
         answer = protect(show(request, "ops/sign_in.html", {"locked": LOCKED}, status=429))
     else:
         answer = _answer(429, "locked", LOCKED)
     answer["Retry-After"] = str(wait or 1)
     return answer
+
+
+def _is_of_operators(request: HttpRequest) -> bool:
+    match = request.resolver_match
+    return match is not None and match.app_name == "ops"

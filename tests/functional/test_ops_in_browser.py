@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Browser, Locator, StorageState, expect
+from playwright.sync_api import Browser, Locator, Page, Route, StorageState, expect
 
 from test_files.examples import IRIS
 from tests.functional import browser as browsers
@@ -40,7 +40,12 @@ const data = JSON.parse(place.dataset.chart);
 place.dataset.chart = JSON.stringify({ ...data, limit: data.edges[10] });
 document.dispatchEvent(new CustomEvent("htmx:afterSwap", { detail: { elt: document.body } }));
 """
+IS_FOLDS = "**/ops/folds/**"
 MEASURE = "each => each.clientWidth"
+AWAIT_ANSWER = """
+window.read = new Promise(done => addEventListener("htmx:afterOnLoad", () => done()));
+null
+"""
 PRINTED = "<script>alert(1)</script>"
 
 
@@ -102,6 +107,18 @@ def sign_in(window: Window, account: Account) -> None:
 def open_fold(window: Window, fold: int) -> None:
     window.page.goto("ops/folds/")
     window.page.get_by_role("link", name=str(fold), exact=True).click()
+
+
+def open_without_time(page: Page, path: str) -> list[str]:
+    """Open a page, and stop its time; return what it asks for from then on, as it does."""
+    page.clock.install(time=MIDNIGHT)
+    page.goto(path)
+    # From here on the page's time stands still, unless it is run.
+    with page.expect_response(f"**/{path}"):
+        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
 
 
 def find_box(window: Window, fold: int) -> Locator:
@@ -293,15 +310,82 @@ def test_figures_stay_open_while_the_page_is_read_again(window: Window, stage: S
     expect(page.locator("#figures-ended")).to_have_attribute("open", "")
 
 
+def test_tick_that_is_made_between_question_and_answer_stays(window: Window, stage: Stage) -> None:
+    page = window.page
+    page.goto("ops/folds/")
+    box = find_box(window, stage.tested)
+    page.evaluate(AWAIT_ANSWER)
+
+    def tick(route: Route) -> None:
+        box.check()
+        route.continue_()
+
+    page.route(IS_FOLDS, tick)
+    page.evaluate("window.read")
+
+    assert box.is_checked()
+
+
+def test_page_tells_that_it_is_out_of_date_and_when_it_is_not_any_more(window: Window) -> None:
+    page = window.page
+    page.goto("ops/folds/")
+
+    page.route(IS_FOLDS, lambda route: route.abort())
+    expect(page.get_by_role("main")).to_contain_text("the server does not answer")
+    page.unroute(IS_FOLDS)
+    page.route(IS_FOLDS, lambda route: route.fulfill(status=403))
+    expect(page.get_by_role("main")).to_contain_text("this account may not see it any more")
+    page.unroute(IS_FOLDS)
+
+    expect(page.get_by_role("main")).not_to_contain_text("may be out of date")
+    # Of the answers that it did not get.
+    window.complaints.clear()
+
+
+def test_list_that_was_empty_offers_deeds_with_its_first_fold(window: Window, stage: Stage) -> None:
+    page, account = window.page, stage.account
+    page.goto("ops/folds/?state=waiting")
+    expect(page.get_by_text("No fold fits.")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": True})
+    fold = account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
+    find_box(window, fold).check()
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.get_by_role("heading", name="Cancel?")).to_be_visible()
+    account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": False})
+    account.wait_for_fold(fold)
+
+
+def test_region_is_scrolled_as_before_once_it_was_read_again(window: Window) -> None:
+    page = window.page
+    window.dress(size=(760, 900), scheme=LIGHT)
+    page.goto("ops/folds/")
+    page.evaluate("document.querySelector('.wide').scrollLeft = 100")
+    page.evaluate("document.querySelector('.wide').id = 'old'")
+
+    expect(page.locator("#old")).to_have_count(0)
+
+    assert page.evaluate("document.querySelector('.wide').scrollLeft") == 100
+
+
+def test_text_that_is_selected_is_not_taken_away(window: Window) -> None:
+    page = window.page
+    asked = open_without_time(page, "ops/folds/")
+
+    page.locator("caption").select_text()
+    page.clock.run_for(60_000)
+    page.evaluate("getSelection().removeAllRanges()")
+    with page.expect_response("**/ops/folds/"):
+        page.clock.run_for(3_000)
+
+    assert len(asked) == 1
+
+
 def test_page_that_nobody_sees_asks_for_nothing(window: Window) -> None:
     page = window.page
-    page.clock.install(time=MIDNIGHT)
-    page.goto("ops/")
-    # From here on the page's time stands still, unless it is run.
-    with page.expect_response("**/ops/"):
-        page.clock.pause_at(MIDNIGHT + timedelta(hours=1))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    asked = open_without_time(page, "ops/")
 
     window.hide(is_hidden=True)
     page.clock.run_for(60_000)
@@ -311,6 +395,20 @@ def test_page_that_nobody_sees_asks_for_nothing(window: Window) -> None:
 
     # That of the last three seconds: none came before it.
     assert len(asked) == 1
+
+
+def test_list_without_scripts_shows_nothing_that_does_nothing(
+    browser: Browser, stage: Stage, cookies: StorageState
+) -> None:
+    context = browser.new_context(
+        base_url=stage.service.host_url, storage_state=cookies, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.goto("ops/folds/")
+
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(page.locator(".tick-all")).to_be_hidden()
+    context.close()
 
 
 def test_pages_fit_the_window_and_keep_nobody_out(window: Window, stage: Stage) -> None:

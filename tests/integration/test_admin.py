@@ -8,10 +8,13 @@ import pytest
 from django.apps import apps
 from django.contrib import admin as site
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from runapp.events import AuditEvent
 from runapp.models import RawData, Share
+from runapp.runner.contract import Outcome
 from tests.factories import (
     finish_fold,
     make_account,
@@ -52,6 +55,24 @@ def act(client: Client, path: str, action: str, *keys: int) -> Any:
     return client.post(path, {"action": action, "_selected_action": keys})
 
 
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/admin/runapp/dailyuse/", {"day__year": str(10**20)}),
+        (FOLDS, {"state__exact": "\0"}),
+        ("/admin/runapp/accesstoken/", {"name": "\0"}),
+        ("/admin/auth/user/", {"is_staff__exact": "\0"}),
+    ],
+)
+def test_what_no_database_can_look_for_is_not_looked_for(
+    path: str, query: dict[str, str], client: Client
+) -> None:
+    response = client.get(path, query, follow=True)
+
+    assert response.redirect_chain == [(f"{path}?e=1", 302)]
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_every_model_is_listed_found_and_shown(
     model: Any, client: Client, ada: User, iris: RawData
@@ -82,6 +103,21 @@ def test_list_asks_no_more_for_more_rows(
     assert response.context["cl"].result_count >= 12
 
 
+def test_folds_are_filtered_by_error_code_without_a_look_through_all(
+    client: Client, ada: User, iris: RawData
+) -> None:
+    finish_fold(ada, iris)
+    failed = finish_fold(ada, iris, databoard_sf_id=12, outcome=Outcome.WALL_LIMIT)
+
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get(FOLDS, {"error_code__exact": "wall_limit"})
+
+    assert list(response.context["cl"].result_list) == [failed]
+    assert not any("DISTINCT" in query["sql"] for query in queries)
+    unknown = client.get(FOLDS, {"error_code__exact": "unknown"})
+    assert list(unknown.context["cl"].result_list) == []
+
+
 def test_folds_are_cancelled_as_on_the_operators_page(
     client: Client, ada: User, iris: RawData
 ) -> None:
@@ -92,6 +128,7 @@ def test_folds_are_cancelled_as_on_the_operators_page(
     done = client.post("/ops/folds/steer/", {"deed": "cancel", "fold": [str(seen)]})
 
     assert asked.context["back"] == FOLDS
+    assert "default-src 'none'" in asked["Content-Security-Policy"]
     assert [result.is_done for result in done.context["results"]] == [True]
     fold.refresh_from_db()
     assert fold.error_code == "cancelled"

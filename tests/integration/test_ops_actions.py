@@ -88,6 +88,28 @@ def test_forms_of_other_sites_do_nothing(operator: User, ada: User, iris: RawDat
 
     fold.refresh_from_db()
     assert (response.status_code, fold.phase) == (403, "waiting")
+    assert "The form is out of date" in response.content.decode()
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+
+
+FORMS = ["folds/confirm", "folds/steer", "folds/sweep", "datasets/1/pause"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", FORMS)
+def test_sign_in_after_a_form_leads_to_where_it_was_filled_in(path: str) -> None:
+    response = Client().post(f"/ops/{path}/", {"deed": "cancel", "back": "/ops/folds/?state=TODO"})
+
+    assert response["Location"] == "/ops/sign-in/?next=/ops/folds/%3Fstate%3DTODO"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", FORMS)
+def test_address_of_a_form_alone_does_nothing_and_says_so(client: Client, path: str) -> None:
+    response = client.get(f"/ops/{path}/")
+
+    assert (response.status_code, response["Allow"]) == (405, "POST")
+    assert "Nothing was done" in response.content.decode()
 
 
 @pytest.mark.django_db

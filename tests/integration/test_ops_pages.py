@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,11 +16,13 @@ from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from runapp.exceptions import StorageAway, StorageError
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
 from runapp.services.quotas import set_quota
 from runapp.services.sharing import share_raw_data
+from runapp.storage import Bin
 from tests.factories import (
     PASSWORD,
     finish_fold,
@@ -86,9 +89,13 @@ def test_pages_show_nothing_to_who_is_no_operator(ada: User, iris: RawData) -> N
 
 
 def test_part_sends_the_browser_to_sign_in_when_the_session_is_over() -> None:
-    response = Client().get("/ops/", headers={"hx-request": "true"})
+    page = "http://testserver/ops/folds/?state=ERROR"
 
-    assert response["HX-Redirect"] == "/ops/sign-in/"
+    response = Client().get(
+        "/ops/folds/1/place/", headers={"hx-request": "true", "hx-current-url": page}
+    )
+
+    assert response["HX-Redirect"] == "/ops/sign-in/?next=/ops/folds/%3Fstate%3DERROR"
 
 
 def test_operator_signs_in_by_the_form_and_out(operator: User) -> None:
@@ -126,6 +133,13 @@ def test_sign_in_leads_to_no_other_host(operator: User) -> None:
     response = Client().post("/ops/sign-in/", form)
 
     assert response["Location"] == "/ops/"
+
+
+def test_pages_tell_in_which_zone_their_times_are(operator: User, ada: User, iris: RawData) -> None:
+    client = sign_in(operator)
+
+    for path in list_paths(make_fold(ada, iris)):
+        assert "Times are in UTC" in read(client, path)
 
 
 def test_pages_may_load_nothing_from_elsewhere_and_are_kept_by_nobody(
@@ -249,6 +263,7 @@ def test_lost_worker_is_told(operator: User) -> None:
         ("after=99999999999999999999", [14, 13, 12, 11]),
         ("sort=queued&after=1,nonsense", [11, 12, 13, 14]),
         ("sort=queued&after=5,0001-01-01T00:00:00%2B23:00", [11, 12, 13, 14]),
+        ("sort=queued&after=5,2000-01-01T00:00:00%2B23:59", [11, 12, 13, 14]),
         ("sort=queued&after=5,9999-12-31T23:59:59-23:00", [11, 12, 13, 14]),
     ],
 )
@@ -279,6 +294,8 @@ def test_list_finds_and_sorts(
         ("owner=%3Cscript%3E", "There is no account &lt;script&gt;."),
         ("dataset=%1b%5b2J", "There is no dataset \u241b[2J"),
         ("state=TESTED", "No fold fits."),
+        ("older_than=999999d", "No fold fits."),
+        pytest.param(f"worker={'w' * 60_000}", "No worker has such a name.", id="long worker"),
     ],
 )
 def test_nonsense_gives_no_row_and_a_hint(
@@ -641,6 +658,43 @@ def test_file_of_a_submission_is_shown_to_readers_only(
     assert "&lt;script&gt;alert(1)&lt;/script&gt; \\xff" in text
     assert "\u241b[31m" in text
     assert "<script>alert" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(StorageAway(), 503), (StorageError("It is damaged."), 500)]
+)
+def test_file_that_cannot_be_read_is_told_of(
+    error: StorageError,
+    status: int,
+    operator: User,
+    ada: User,
+    iris: RawData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fold = make_fold(ada, iris)
+    share_raw_data(raw_data=iris, account="olga", role="read")
+    monkeypatch.setattr(Bin, "read", Mock(side_effect=error))
+
+    response = sign_in(operator).get(f"/ops/submissions/{fold.submission_id}/files/classifier.py/")
+
+    assert response.status_code == status
+    assert f"<p>{error.message}" in response.content.decode()
+
+
+def test_links_to_all_folds_of_a_submission_find_no_others(
+    operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runapp.board.account_story.FOLDS_SHOWN", 1)
+    monkeypatch.setattr("runapp.board.dataset_story.FOLDS_IN_ROW", 1)
+    share_raw_data(raw_data=iris, account="olga", role="submit")
+    for account in (ada, operator):
+        for number in (11, 12):
+            fold = make_fold(account, iris, databoard_sf_id=number)
+    client = sign_in(operator)
+    query = f"?dataset={iris.pk}&amp;submission=1&amp;owner=olga"
+
+    assert f"/ops/folds/{query}" in read(client, f"/ops/submissions/{fold.submission_id}/")
+    assert f"/ops/folds/{query}" in read(client, f"/ops/datasets/{iris.pk}/")
 
 
 def test_account_tells_use_quotas_and_history(operator: User, ada: User, iris: RawData) -> None:

@@ -3,12 +3,26 @@
 "use strict";
 
 const etags = new WeakMap();
+// What is scrolled by itself.
+const SCROLLED = ".wide, .tall, pre";
+const REASONS = {
+  0: "the server does not answer",
+  403: "this account may not see it any more",
+  404: "it is no more",
+};
 let opened = [];
+let places = [];
 
 function isInUse(part) {
   const focused = document.activeElement;
-  const isTyping = part.contains(focused) && focused.matches("input, button, select, a, summary");
-  return isTyping || part.querySelector("input:checked") !== null;
+  const isTyping =
+    part.contains(focused) && focused.matches("input, button, select, a, summary, :focus-visible");
+  return isTyping || isSelected(part) || part.querySelector("input:checked") !== null;
+}
+
+function isSelected(part) {
+  const selection = getSelection();
+  return !selection.isCollapsed && part.contains(selection.anchorNode);
 }
 
 function isLive(part) {
@@ -30,18 +44,41 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:beforeSwap", (event) => {
-  opened = Array.from(event.detail.elt.querySelectorAll("details[open]"), (each) => each.id);
+  const part = event.detail.elt;
+  if (isLive(part) && isInUse(part)) {
+    // Since it was asked for.
+    event.detail.shouldSwap = false;
+  }
+  opened = Array.from(part.querySelectorAll("details[open]"), (each) => each.id);
+  places = Array.from(part.querySelectorAll(SCROLLED), (each) => [each.scrollLeft, each.scrollTop]);
 });
 
 document.addEventListener("htmx:afterSwap", (event) => {
   for (const each of event.detail.elt.querySelectorAll("details")) {
     each.open = each.open || opened.includes(each.id);
   }
+  event.detail.elt.querySelectorAll(SCROLLED).forEach((each, n) => each.scrollTo(...(places[n] || [0, 0])));
   const etag = event.detail.xhr && event.detail.xhr.getResponseHeader("ETag");
   if (etag && isLive(event.detail.elt)) {
     etags.set(event.detail.elt, etag);
   }
 });
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful, xhr } = event.detail;
+  if (isLive(elt)) {
+    const reason = REASONS[xhr.status] || `the server answers ${xhr.status}`;
+    tellStale(successful ? "" : `What is shown may be out of date: ${reason}.`);
+  }
+});
+
+function tellStale(sentence) {
+  const place = document.getElementById("stale");
+  // What is told again is read out again.
+  if (place.textContent !== sentence) {
+    place.textContent = sentence;
+  }
+}
 
 document.addEventListener("change", (event) => {
   if (!event.target.matches(".tick-all")) {

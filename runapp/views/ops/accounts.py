@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from runapp.access import Scope
 from runapp.board.account_story import read_account_story, read_file, read_submission_story
-from runapp.exceptions import Forbidden
+from runapp.exceptions import Forbidden, StorageAway, StorageError
 from runapp.views.ops.base import for_operators, show, show_live
+
+logger = logging.getLogger(__name__)
 
 
 @require_safe
@@ -30,6 +34,10 @@ def show_file(request: HttpRequest, scope: Scope, pk: int, name: str) -> HttpRes
         file = read_file(pk=pk, name=name, scope=scope)
     except Forbidden as error:
         return show(request, "ops/forbidden.html", {"why": error.message}, status=403)
+    except StorageError as error:
+        logger.error("a file of a submission: %s (%s)", error.message, error.__cause__)
+        status = 503 if isinstance(error, StorageAway) else 500
+        return show(request, "ops/unreadable.html", {"why": error.message}, status=status)
     return show(request, "ops/file.html", {"here": "folds", "file": file})
 
 

@@ -9,17 +9,16 @@ from datetime import datetime
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST
 
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.services.deeds import DEEDS, Deed, carry_out
+from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.base import find_way_back, for_operators, show
-from runapp.views.ops.sweeps import confirm_sweep
+from runapp.views.ops.base import by_form, find_way_back, for_operators, show
+from runapp.views.ops.sweeps import confirm_sweep, read_deed
 
 _MOST_ATTEMPT = 2**31 - 1
 
@@ -33,14 +32,12 @@ class Result:
     sentence: str
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Show what would be done, and to which folds."""
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
-        return show(request, "ops/missing.html", status=404)
+    deed = read_deed(request)
     if request.POST.get("all"):
         return confirm_sweep(request, deed)
     return confirm(request, deed, _read_seen(request), back=find_way_back(request))
@@ -62,14 +59,12 @@ def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: s
     return show(request, "ops/confirm.html", context)
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it, and show what became of each fold."""
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
-        return show(request, "ops/missing.html", status=404)
+    deed = read_deed(request)
     told = [(seen, carry_out(deed=deed, seen=seen)) for seen in _read_seen(request)]
     lines = _find_lines([seen for seen, _ in told])
     results = [Result(lines.get(seen.pk), answer.is_done, answer.sentence) for seen, answer in told]

@@ -51,6 +51,22 @@ def for_operators(
     return serve
 
 
+def by_form(view: OperatorView[Rest]) -> OperatorView[Rest]:
+    """Do what a form asks for; tell who has come by the address alone that it does nothing."""
+
+    @wraps(view)
+    def serve(
+        request: HttpRequest, scope: Scope, /, *args: Rest.args, **kwargs: Rest.kwargs
+    ) -> HttpResponse:
+        if request.method == "POST":
+            return view(request, scope, *args, **kwargs)
+        response = show(request, "ops/form_only.html", status=405)
+        response.headers["Allow"] = "POST"
+        return response
+
+    return serve
+
+
 def protect(response: HttpResponse) -> HttpResponse:
     """Say what a page may load, and that nobody keeps it."""
     response.headers["Content-Security-Policy"] = _POLICY
@@ -113,7 +129,14 @@ def _make_etag(request: HttpRequest) -> str:
 
 
 def _send_to_sign_in(request: HttpRequest) -> HttpResponse:
-    to_sign_in = reverse("ops:sign-in")
-    if is_part(request):
-        return HttpResponseClientRedirect(to_sign_in)
-    return redirect_to_login(request.get_full_path(), to_sign_in)
+    response = redirect_to_login(_find_page(request), reverse("ops:sign-in"))
+    return HttpResponseClientRedirect(response.url) if is_part(request) else response
+
+
+def _find_page(request: HttpRequest) -> str:
+    """Return the path of the page that somebody sees who asks for this."""
+    if request.method == "POST":
+        # What a form asked for is not done by whoever signs in.
+        return find_way_back(request)
+    htmx: HtmxDetails = request.htmx  # type: ignore[attr-defined]
+    return htmx.current_url_abs_path or request.get_full_path()

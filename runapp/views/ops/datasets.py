@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from runapp.access import Scope
 from runapp.board.dataset_story import read_dataset_story
@@ -16,7 +16,7 @@ from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
 from runapp.board.pages import Place
 from runapp.selectors import get_raw_data
 from runapp.services.raw_data import change_raw_data
-from runapp.views.ops.base import for_operators, show_live
+from runapp.views.ops.base import by_form, for_operators, show_live
 
 
 @require_safe
@@ -35,9 +35,9 @@ def show_dataset(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse:
     return show_live(request, "dataset", lambda: _tell(pk, place))
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def pause_dataset(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse:
     """Have the waiting folds of a dataset stay where they are, or go on."""
     raw_data = get_raw_data(scope=scope, pk=pk)

@@ -10,11 +10,11 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_POST
 
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
+from runapp.exceptions import NotFound
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.search import Search
 from runapp.services.deeds import DEEDS, Deed
@@ -28,7 +28,7 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
-from runapp.views.ops.base import find_way_back, for_operators, show
+from runapp.views.ops.base import by_form, find_way_back, for_operators, show
 from runapp.views.ops.folds import read_search
 
 FEW = 10
@@ -43,6 +43,20 @@ class Group:
     sentence: str
     count: int
     lines: list[Line]
+
+
+def read_deed(request: HttpRequest) -> Deed:
+    """Return the deed that a form names.
+
+    Raises
+    ------
+    NotFound
+        When there is no such deed.
+    """
+    deed = DEEDS.get(request.POST.get("deed", ""))
+    if deed is None:
+        raise NotFound("There is no such deed.")
+    return deed
 
 
 def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
@@ -62,14 +76,12 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
     return show(request, "ops/sweep.html", context)
 
 
-@require_POST
 @csrf_protect
 @for_operators
+@by_form
 def sweep_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it to some of the folds that are left, and show what became of them."""
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
-        return show(request, "ops/missing.html", status=404)
+    deed = read_deed(request)
     sweep = _read_sweep(request.POST, deed)
     if sweep is None:
         return _show_hints(request, deed, [_NOT_WHOLE])

@@ -41,16 +41,6 @@ def client(root: User) -> Client:
     return client
 
 
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
-
-
 def act(client: Client, path: str, action: str, *keys: int) -> Any:
     return client.post(path, {"action": action, "_selected_action": keys})
 

@@ -32,11 +32,9 @@ from runapp.views import metrics as view
 from tests.doubles import InstantSupervisor
 from tests.factories import (
     finish_fold,
-    make_account,
     make_fold,
     make_live_worker,
     make_raw_data,
-    make_ready_dataset,
     split_now,
     work,
 )
@@ -44,16 +42,6 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 Labels = dict[str, str]
-
-
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
 
 
 def read(name: str, /, **labels: str) -> float:

@@ -24,22 +24,12 @@ from runapp.services.moves import fail_waiting
 from runapp.services.retention import prune
 from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor
-from tests.factories import finish_fold, make_account, make_fold, make_ready_dataset
+from tests.factories import finish_fold, make_fold
 
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 1, 31, 12, 34, 56, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
 
 
 def read_clock() -> datetime:

@@ -20,11 +20,9 @@ from runapp.services.attempts import begin_attempt
 from runapp.services.claims import claim_fold, claim_split, reap_expired
 from runapp.services.raw_data import request_split
 from tests.factories import (
-    make_account,
     make_client,
     make_fold_body,
     make_raw_data,
-    make_ready_dataset,
     post_fold,
     work,
 )
@@ -59,16 +57,6 @@ def log() -> Iterator[Log]:
     yield log
     root.setLevel(level)
     root.removeHandler(handler)
-
-
-@pytest.fixture
-def ada() -> User:
-    return make_account("ada")
-
-
-@pytest.fixture
-def iris(ada: User) -> RawData:
-    return make_ready_dataset(ada)
 
 
 def test_request_id_follows_a_fold_to_its_result(ada: User, iris: RawData, log: Log) -> None:

@@ -342,9 +342,10 @@ class SubmissionFold(models.Model):
         return f"fold {self.databoard_sf_id}"
 
 
-def keep_phase(
-    folds: models.QuerySet[SubmissionFold], phase: Phase
-) -> models.QuerySet[SubmissionFold]:
+Folds = models.QuerySet[SubmissionFold]
+
+
+def keep_phase(folds: Folds, phase: Phase) -> Folds:
     """Keep the folds of one phase, as their partial indexes find them."""
     # The phase stands in the text: only then is a partial index used.
     return folds.filter(phase=RawSQL(f"'{phase}'", ()))  # noqa: S611

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db.models import Subquery, Sum, Value
 
+from runapp.board.fold_lines import KB_IN_MB
 from runapp.board.overview import DatasetLine, find_dataset
 from runapp.exceptions import NotFound
 from runapp.models import RawData, Submission, SubmissionFold
@@ -24,7 +25,6 @@ SUBMISSIONS_ON_PAGE = 20
 FOLDS_IN_ROW = 30
 CHARTED = 300
 _BARS = 20
-_KB_IN_MB = 1024
 LETTERS = {"waiting": "W", State.TODO: "R", State.TRAINED: "F", State.VALIDATED: "V"} | {
     State.TESTED: "T",
     State.ERROR: "E",
@@ -192,7 +192,7 @@ def _read_used(raw_data: RawData) -> list[tuple[float | None, float | None, floa
     used = []
     for row in folds.values_list(*columns, *others)[:CHARTED]:
         peak = _reach(row[5:])
-        used.append((_add(row[:3]), _add(row[3:5]), None if peak is None else peak / _KB_IN_MB))
+        used.append((_add(row[:3]), _add(row[3:5]), None if peak is None else peak / KB_IN_MB))
     return used
 
 

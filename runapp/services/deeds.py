@@ -104,6 +104,19 @@ def _prioritise(priority: str) -> Callable[[Seen], object]:
     return lambda seen: steer(seen=seen, deed=change)
 
 
+def _give_priority(priority: str, *, name: str, sentence: str) -> Deed:
+    return Deed(
+        name=name,
+        title=f"Priority {priority}",
+        sentence=sentence,
+        outcome=f"It has priority {priority}.",
+        do=_prioritise(priority),
+        takes="Only waiting folds of the other priority are taken.",
+        phases=(Phase.WAITING,),
+        priority=priority,
+    )
+
+
 CANCEL = Deed(
     name="cancel",
     title="Cancel",
@@ -123,24 +136,6 @@ RERUN = Deed(
     phases=(Phase.DONE,),
     wakes=True,
 )
-HIGH = Deed(
-    name="high",
-    title="Priority H",
-    sentence="They are run before all of priority L.",
-    outcome="It has priority H.",
-    do=_prioritise("H"),
-    takes="Only waiting folds of the other priority are taken.",
-    phases=(Phase.WAITING,),
-    priority="H",
-)
-LOW = Deed(
-    name="low",
-    title="Priority L",
-    sentence="They are run after all of priority H.",
-    outcome="It has priority L.",
-    do=_prioritise("L"),
-    takes="Only waiting folds of the other priority are taken.",
-    phases=(Phase.WAITING,),
-    priority="L",
-)
+HIGH = _give_priority("H", name="high", sentence="They are run before all of priority L.")
+LOW = _give_priority("L", name="low", sentence="They are run after all of priority H.")
 DEEDS = {deed.name: deed for deed in (CANCEL, RERUN, HIGH, LOW)}

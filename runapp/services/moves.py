@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from runapp.ends import Outcome
-from runapp.models import SubmissionFold
+from runapp.models import Folds, SubmissionFold
 from runapp.services.attempts import end_attempt
 from runapp.services.feed import publishing, touch
 from runapp.services.shares import settle
@@ -24,8 +24,6 @@ from runapp.services.tallies import count_ends
 from runapp.transitions import Phase, State, list_sources
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
-
-Folds = models.QuerySet[SubmissionFold]
 
 # What a fold has when nothing has been run.
 NO_RESULTS: dict[str, Any] = {

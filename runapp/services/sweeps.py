@@ -20,8 +20,8 @@ from django.db.models import QuerySet, Subquery
 from django.db.models.functions import Now
 
 from runapp import dispatch
-from runapp.board.overview import Count
-from runapp.models import MAX_CLIENT_ID, Clock, SubmissionFold
+from runapp.board.overview import MOST_COUNTED, Count
+from runapp.models import MAX_CLIENT_ID, Clock, Folds
 from runapp.search import Search
 from runapp.selectors import count_live_slots
 from runapp.services.deeds import Deed, carry_out
@@ -31,8 +31,6 @@ from runapp.transitions import Phase
 # A web request takes no longer, also where the disk or the broker is slow.
 ROUND_FOLDS = 500
 ROUND_SECONDS = 5.0
-# Whatever the search, so many are counted in little time.
-MOST_COUNTED = 10_000
 # Few, so that little changes between the reading of a fold and its deed.
 _BATCH = 50
 # SQLite's clock goes by it, and what is put back within the same one is not to fit again.
@@ -42,8 +40,6 @@ _WORDS = {
     "worker": "worker beginning with",
     "older_than": "older than",
 }
-
-Folds = QuerySet[SubmissionFold]
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,7 @@ class Sweep:
 
     def count(self) -> Count:
         """Return how many they are, within a bound."""
-        number = self.find().order_by().values("pk")[: MOST_COUNTED + 1].count()
-        return Count(number, MOST_COUNTED)
+        return Count(self.find().order_by().values("pk")[: MOST_COUNTED + 1].count())
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def foresee(*, deed: Deed, search: Search) -> Prospect:
     row = Clock.objects.annotate(now=Now(), **counts).values("now", *counts)[0]
     sweep = Sweep(deed, search, row["now"] - _INSTANT)
     # Of a search that cannot be meant nothing is asked.
-    n_fitting, n_able = (Count(row[name] or 0, MOST_COUNTED) for name in counts)
+    n_fitting, n_able = (Count(row[name] or 0) for name in counts)
     return Prospect(sweep, n_fitting, n_able, able)
 
 

@@ -17,8 +17,8 @@ from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
 from runapp.transitions import Phase
-from runapp.views.ops.base import by_form, find_way_back, for_operators, show
-from runapp.views.ops.sweeps import confirm_sweep, read_deed
+from runapp.views.ops.base import by_form, find_way_back, for_operators, read_deed, show
+from runapp.views.ops.sweeps import confirm_sweep
 
 _MOST_ATTEMPT = 2**31 - 1
 

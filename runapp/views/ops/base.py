@@ -19,6 +19,7 @@ from django_htmx.middleware import HtmxDetails
 from runapp.access import Scope, read_scope
 from runapp.board.overview import read_pulse
 from runapp.exceptions import NotFound
+from runapp.services.deeds import DEEDS, Deed
 
 Rest = ParamSpec("Rest")
 OperatorView = Callable[Concatenate[HttpRequest, Scope, Rest], HttpResponse]
@@ -105,6 +106,20 @@ def show_live(
     response = show(request, f"ops/parts/{name}.html", {**read(), "is_part": True})
     response.headers["ETag"] = etag
     return response
+
+
+def read_deed(request: HttpRequest) -> Deed:
+    """Return the deed that a form names.
+
+    Raises
+    ------
+    NotFound
+        When there is no such deed.
+    """
+    deed = DEEDS.get(request.POST.get("deed", ""))
+    if deed is None:
+        raise NotFound("There is no such deed.")
+    return deed
 
 
 def find_way_back(request: HttpRequest) -> str:

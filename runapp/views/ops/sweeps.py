@@ -14,10 +14,9 @@ from django.views.decorators.csrf import csrf_protect
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
-from runapp.exceptions import NotFound
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.search import Search
-from runapp.services.deeds import DEEDS, Deed
+from runapp.services.deeds import Deed
 from runapp.services.sweeps import (
     ROUND_FOLDS,
     Refusal,
@@ -28,7 +27,7 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
-from runapp.views.ops.base import by_form, find_way_back, for_operators, show
+from runapp.views.ops.base import by_form, find_way_back, for_operators, read_deed, show
 from runapp.views.ops.folds import read_search
 
 FEW = 10
@@ -43,20 +42,6 @@ class Group:
     sentence: str
     count: int
     lines: list[Line]
-
-
-def read_deed(request: HttpRequest) -> Deed:
-    """Return the deed that a form names.
-
-    Raises
-    ------
-    NotFound
-        When there is no such deed.
-    """
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
-        raise NotFound("There is no such deed.")
-    return deed
 
 
 def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import requests
 
 from runapp.storage.location import S3Location
+from tests.ports import find_free_port
 
 HOST = "127.0.0.1"
 BUCKET = "datarun-test"
@@ -84,13 +84,6 @@ def serving_objects() -> Iterator[ObjectServer]:
         yield server
     finally:
         server.stop()
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_it_answers(server: ObjectServer) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import (
     Browser,
@@ -22,6 +20,8 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+
+from tests.effort import miss
 
 PROGRAM = "chromium"
 WIDE, NARROW = (1280, 900), (390, 844)
@@ -118,10 +118,7 @@ def running() -> Iterator[Browser]:
     """Yield the browser; without one the test is skipped, or fails where that is insisted on."""
     program = shutil.which(PROGRAM)
     if program is None:
-        text = f"There is no {PROGRAM}."
-        if os.environ.get("DATARUN_INSIST_ON_SERVICES") == "1":
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        miss(f"There is no {PROGRAM}.")
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         # Root may not use Chromium's own sandbox; it sees nothing but our pages.

@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
-import pytest
 import redis
 from kombu import Connection
 
+from tests.effort import miss
 from tests.functional.service import HOST, wait_until
+from tests.ports import find_free_port
 
 CONNECT_SECONDS = 2
 # An Erlang machine takes its time where all processors are busy.
@@ -218,13 +218,6 @@ def private_redis(*, host: str = HOST) -> Iterator[Instance]:
             yield instance
 
 
-def find_free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _ask_postgres(url: str) -> None:
     psycopg.connect(url, connect_timeout=CONNECT_SECONDS).close()
 
@@ -285,10 +278,3 @@ def _find_folder(pattern: str, program: str, name: str) -> Path:
     if not found:
         miss(f"{name} is not installed: there is no {program}")
     return found[-1].parent
-
-
-def miss(text: str) -> NoReturn:
-    """Skip the test, or fail where services are insisted on."""
-    if os.environ.get("DATARUN_INSIST_ON_SERVICES") == "1":
-        pytest.fail(text, pytrace=False)
-    pytest.skip(text)

@@ -19,7 +19,6 @@ import requests
 
 from datarun.processes import Part, supervise
 from tests.functional.account import Account
-from tests.functional.instances import find_free_port
 from tests.functional.service import (
     DEADLINE_SECONDS,
     HOST,
@@ -30,6 +29,7 @@ from tests.functional.service import (
     strip_environment,
     wait_until,
 )
+from tests.ports import find_free_port
 
 GRACE_SECONDS = 2
 # Beyond the grace, from SIGTERM to SIGKILL.

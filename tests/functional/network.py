@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.functional.instances import miss
+from tests.effort import miss
 
 NAMESPACES = Path("/run/netns")
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
-import pytest
 from kombu import Connection, Queue
+
+from tests.effort import miss
 
 POSTGRES = os.environ.get("DATARUN_TEST_POSTGRES") or "postgres://postgres@127.0.0.1:5432"
 RABBITMQ = os.environ.get("DATARUN_TEST_RABBITMQ") or "amqp://guest:guest@127.0.0.1:5672//"
@@ -54,10 +55,7 @@ def _need(name: str, url: str, check: Callable[[str], None]) -> None:
     try:
         check(url)
     except Exception as error:
-        text = f"{name} does not answer at {url.rpartition('@')[2]}: {error}".strip()
-        if os.environ.get("DATARUN_INSIST_ON_SERVICES") == "1":
-            pytest.fail(text, pytrace=False)
-        pytest.skip(text)
+        miss(f"{name} does not answer at {url.rpartition('@')[2]}: {error}".strip())
 
 
 def _check_postgres(url: str) -> None:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from tests.ports import find_free_port
+
 HOST = "127.0.0.1"
 
 
@@ -18,9 +20,7 @@ class Link:
         self._target = (HOST, target_port)
         self._ends: list[socket.socket] = []
         self._server: socket.socket | None = None
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = find_free_port()
 
     def __enter__(self) -> Self:
         self.mend()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +19,7 @@ import psutil
 import requests
 
 from tests.functional.account import Account
+from tests.ports import find_free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -236,7 +236,7 @@ def serving(
     is_calm : bool
         Whether nothing of it is killed: then its log holds no stack trace.
     """
-    port = _find_free_port()
+    port = find_free_port()
     full = _make_environment(folder, port, environment)
     with (folder / "serve.log").open("ab") as log:
         process = subprocess.Popen(
@@ -291,10 +291,3 @@ def strip_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name == PROMISES or (name not in FOREIGN_VARIABLES and not name.startswith("DATARUN_"))
     }
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

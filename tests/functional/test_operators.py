@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from test_files.examples import IRIS
 from tests.functional.account import Account
-from tests.functional.instances import Instance, find_free_port, private_redis
+from tests.functional.instances import Instance, private_redis
 from tests.functional.service import HOST, PROJECT, Service, serving, wait_until
 from tests.functional.test_restart import make_code
+from tests.ports import find_free_port
 
 ENVIRONMENT = {
     "DATARUN_SLOTS": "1",

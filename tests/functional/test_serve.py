@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.ports import find_free_port
 
 DEADLINE_SECONDS = 60
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
@@ -75,13 +76,6 @@ def wait_until(condition: Callable[[], object], tell: Callable[[], object] = str
     while not condition():
         assert time.monotonic() < deadline, f"waited too long: {tell()}"
         time.sleep(0.02)
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_environment(*, home: Path, port: int, slots: int) -> dict[str, str]:

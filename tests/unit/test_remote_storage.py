@@ -17,7 +17,8 @@ from runapp.exceptions import StorageAway, StorageError
 from runapp.s3 import S3Objects
 from runapp.storage import Kind, RemoteBin, RemoteStorage
 from runapp.storage.cache import Cache
-from tests.object_server import BUCKET, HOST, ObjectServer, find_free_port, serving_objects
+from tests.object_server import BUCKET, HOST, ObjectServer, serving_objects
+from tests.ports import find_free_port
 
 MakeMachine = Callable[..., RemoteStorage]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from typing import Any
 
@@ -13,14 +12,13 @@ from redis.exceptions import RedisError
 
 from runapp import throttles
 from runapp.throttles import Counter, find_window
+from tests.ports import find_free_port
 
 
 @pytest.fixture
 def closed_redis(settings: Any) -> None:
     """A cache at a port at which nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = find_free_port()
     settings.CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",

@@ -1,8 +1,9 @@
-# Every target makes the environment first, if it is missing or requirements.txt is newer.
+# Every target makes the environment first, if it is missing or its requirements are newer.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
+TESTABLE := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test serve check format soak bench bench-overhead openapi requirements clean
@@ -17,27 +18,31 @@ $(READY): requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $(READY)
 
+$(TESTABLE): requirements-dev.txt $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $(TESTABLE)
+
 demo: $(READY) ## Train real folds end to end in a temporary home; leaves nothing behind.
 	@$(RUN) -m test_files.demo
 
-test: $(READY) ## Run the whole test suite.
+test: $(TESTABLE) ## Run the whole test suite.
 	@$(RUN) -m pytest
 
 serve: $(READY) ## Serve from this machine until Ctrl-C (DATARUN_PORT, DATARUN_HOME, DATARUN_SLOTS).
 	@exec $(RUN) manage.py serve
 
-check: $(READY) ## Check format, lint, types and the import contract.
+check: $(TESTABLE) ## Check format, lint, types and the import contract.
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) manage.py makemigrations --check --dry-run --verbosity 0
 
-format: $(READY) ## Format the code and mend what the linter can mend.
+format: $(TESTABLE) ## Format the code and mend what the linter can mend.
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-soak: $(READY) ## Run the long forms of tests and benchmarks (DATARUN_CHAOS_SEED repeats a chaos).
+soak: $(TESTABLE) ## Run the long forms of tests and benchmarks (DATARUN_CHAOS_SEED repeats a chaos).
 	DATARUN_SOAK=1 $(RUN) -m pytest --override-ini timeout=3600
 	$(MAKE) bench
 
@@ -58,9 +63,18 @@ bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench
 openapi: $(READY) ## Write docs/openapi.yaml anew, as the code has it.
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
+COMPILE := uv pip compile --universal --python-version 3.11 --no-annotate --no-header \
+	--no-emit-find-links --quiet pyproject.toml
+
 requirements: ## Pin every package anew (needs uv).
-	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \
-		--no-emit-find-links --upgrade pyproject.toml --output-file requirements.txt
+	{ echo "# What runs the product, every package at an exact version. Made by \`make requirements\`"; \
+		echo "# from pyproject.toml; what its tests need besides is in requirements-dev.txt."; \
+		$(COMPILE) --upgrade; } > requirements.new
+	{ echo "# What tests the product, beside what runs it. Made by \`make requirements\`."; \
+		echo "--requirement requirements.txt"; \
+		$(COMPILE) --extra dev --upgrade --constraint requirements.new | grep -vxFf requirements.new; \
+	} > requirements-dev.txt
+	mv requirements.new requirements.txt
 
 clean: ## Remove the environment and the data folder.
 	rm -rf $(VENV) var

@@ -4,9 +4,13 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-dev
+# Tests wait as much as they compute, so there are two processes for each processor. Those of a
+# module share what it starts.
+PROCESSES ?= $(shell expr 2 \* $$(nproc))
+SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format soak bench bench-overhead openapi requirements clean
+.PHONY: help demo test test-rest test-all serve check format soak bench bench-overhead openapi requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,8 +29,17 @@ $(TESTABLE): requirements-dev.txt $(READY)
 demo: $(READY) ## Train real folds end to end in a temporary home; leaves nothing behind.
 	@$(RUN) -m test_files.demo
 
-test: $(TESTABLE) ## Run the whole test suite.
-	@$(RUN) -m pytest
+test: $(TESTABLE) ## Run the tests, in minutes; those that watch the clock run one by one.
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not full and not clock"
+	$(RUN) -m pytest -m "clock and not full"
+
+test-rest: $(TESTABLE) ## Run what `make test` leaves out.
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "full and not clock"
+	$(RUN) -m pytest -m "clock and full"
+	tests/on_postgresql.sh $(SIDE_BY_SIDE)
+	tests/as_nobody.sh $(SIDE_BY_SIDE)
+
+test-all: test test-rest ## Run every test: also PostgreSQL, chaos, the browser, without privileges.
 
 serve: $(READY) ## Serve from this machine until Ctrl-C (DATARUN_PORT, DATARUN_HOME, DATARUN_SLOTS).
 	@exec $(RUN) manage.py serve

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.effort import CHAOS_SEED
 from tests.object_server import CREDENTIALS, ObjectServer, serving_objects
+
+MAIN_JOB = "tests/functional/test_main_job.py"
 
 # Their asserts explain themselves as those of the tests do.
 pytest.register_assert_rewrite(
@@ -34,6 +38,27 @@ def object_server(
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     return shared_object_server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the functional tests to the full run, but for the main job."""
+    for item in items:
+        module = item.nodeid.partition("::")[0]
+        if module.startswith("tests/functional/") and module != MAIN_JOB:
+            item.add_marker(pytest.mark.full)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the tests of each folder took, added up over all processes."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[str(Path(report.nodeid.partition("::")[0]).parent)] += report.duration
+    terminalreporter.section("seconds by folder")
+    for folder, sum_ in seconds.most_common():
+        terminalreporter.line(f"{sum_:8.0f} {folder}")
 
 
 def pytest_configure() -> None:

@@ -335,7 +335,7 @@ else:
         CELERY_BROKER_TRANSPORT_OPTIONS |= {"write_timeout": 1}
 
 LOGGING = make_logging(form=read_log_form(), secrets=[SECRET_KEY, *list_secrets()]) | {
-    "filters": {"outages": {"()": "runapp.outages.OutageFilter"}},
+    "filters": {"outages": {"()": "runapp.common.outages.OutageFilter"}},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["outages"]},
         # Each failed probe would show a stack trace; what has changed is told once, in a line.

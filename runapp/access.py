@@ -20,7 +20,7 @@ from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet, Subquery, Value
 
-from runapp.exceptions import Forbidden
+from runapp.common.exceptions import Forbidden
 from runapp.models import Clock, RawData, Share, SubmissionFold
 
 Role = Share.Role

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from knox.models import AbstractAuthToken
 
-from runapp.names import check_name
+from runapp.common.validators import check_name
 
 MOST_TOKEN_DAYS = 3650
 

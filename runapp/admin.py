@@ -21,6 +21,8 @@ from knox.settings import CONSTANTS
 
 from runapp.access import read_scope
 from runapp.board.pages import ROWS
+from runapp.common.error_codes import ERROR_CODES
+from runapp.common.transitions import Phase
 from runapp.events import Action, AuditEvent
 from runapp.models import (
     AccessToken,
@@ -38,14 +40,12 @@ from runapp.models import (
     Tally,
     Worker,
 )
-from runapp.search import ERROR_CODES
 from runapp.services import audit
 from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
 from runapp.services.raw_data import change_raw_data
 from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
-from runapp.transitions import Phase
 from runapp.views.ops.actions import confirm
 from runapp.views.ops.base import protect
 

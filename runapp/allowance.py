@@ -14,9 +14,9 @@ from django.contrib.auth.models import User
 from django.db.models import BigIntegerField, Count, F, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
-from runapp.exceptions import NotFound, QuotaExceeded
+from runapp.common.exceptions import NotFound, QuotaExceeded
+from runapp.common.transitions import Phase
 from runapp.models import DailyUse, RawData, Submission, SubmissionFold, keep_phase
-from runapp.transitions import Phase
 
 _MB = 2**20
 _DAY_SECONDS = 86_400

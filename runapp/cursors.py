@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.signing import BadSignature, Signer
 
-from runapp.exceptions import InvalidInput
+from runapp.common.exceptions import InvalidInput
 
 _SIGNER = Signer(salt="runapp.cursors")
 # More than any cursor has; what is longer need not be looked at.

@@ -12,8 +12,8 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from runapp import exceptions as ours
-from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
+from runapp.common import exceptions as ours
+from runapp.common.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
 
 logger = logging.getLogger(__name__)
 

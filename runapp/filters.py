@@ -10,9 +10,9 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
+from runapp.common.transitions import State
 from runapp.events import Action, Kind
 from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold
-from runapp.transitions import State
 
 
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # django-filter has no types

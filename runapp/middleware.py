@@ -13,8 +13,8 @@ from django.http.response import HttpResponseBase
 from django.urls import resolve
 from django_prometheus.middleware import PrometheusAfterMiddleware
 
+from runapp.common.log_context import HEADER, accept_request_id, following
 from runapp.services import audit
-from runapp.tracing import HEADER, accept_request_id, following
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from runapp.account_models import Quota as Quota
 from runapp.account_models import Removals as Removals
 from runapp.account_models import Share as Share
 from runapp.account_models import make_public_id as make_public_id
+from runapp.common.transitions import Phase, State
 from runapp.events import AuditEvent as AuditEvent
 from runapp.storage import Bin
 from runapp.stores import get_storage
-from runapp.transitions import Phase, State
 
 MAX_CLIENT_ID = 2**63 - 1
 

@@ -13,7 +13,7 @@ from django.http import UnreadablePostError
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-from runapp.exceptions import InvalidInput, TooLarge, TooSlow
+from runapp.common.exceptions import InvalidInput, TooLarge, TooSlow
 
 _BROKEN = "parse_error"
 _BROKE_OFF = "The body broke off."

@@ -10,8 +10,8 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from runapp.common.exceptions import Gone, InvalidInput
 from runapp.cursors import Cursor, decode_cursor
-from runapp.exceptions import Gone, InvalidInput
 from runapp.filters import Filters
 from runapp.rows import AnyColumn
 from runapp.selectors import Feed

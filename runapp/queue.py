@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection, transaction
 
+from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold
-from runapp.transitions import Phase
 
 # Any number does that nobody else uses in this database.
 _CLAIM_LOCK = 4_711_004

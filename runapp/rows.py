@@ -15,8 +15,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from runapp import wire
 from runapp.access import ANYBODY, READERS, Roles, Scope
+from runapp.common import wire
 from runapp.models import Predictions, RawData, Submission
 from runapp.selectors import Circumstances
 from runapp.services.predictions import read_predictions

@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from storages.backends.s3 import S3Storage
 
-from runapp.exceptions import StorageAway
+from runapp.common.exceptions import StorageAway
 from runapp.storage import Pulse, StoredBlob
 from runapp.storage.blobs import PIECE_BYTES
 from runapp.storage.location import S3Location

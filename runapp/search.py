@@ -20,18 +20,13 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now, Substr
 from django.db.models.lookups import Exact
 
+from runapp.common.error_codes import ERROR_CODES
+from runapp.common.transitions import Phase, State
 from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold, Worker, keep_phase
-from runapp.runner.contract import Outcome
-from runapp.transitions import Phase, State
 
 STATES = [str(state) for state in State]
 PHASES = [str(phase) for phase in Phase]
 PRIORITIES = list(SubmissionFold.Priority.values)
-ERROR_CODES = sorted(
-    {outcome.value for outcome in Outcome if not outcome.is_ours}
-    - {Outcome.TESTED.value, Outcome.STOPPED.value}
-    | {"cancelled", "split_error", "worker_lost", "internal_error"}
-)
 # So many keys are looked up; where more folds fit, a list in order meets enough of them soon.
 FEW = 1000
 _LAST_LETTER = chr(0x10FFFF)

@@ -28,8 +28,9 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
 from runapp.access import Scope
+from runapp.common.exceptions import Conflict, InvalidInput, NotFound
+from runapp.common.transitions import Phase
 from runapp.events import AuditEvent
-from runapp.exceptions import Conflict, InvalidInput, NotFound
 from runapp.models import (
     Clock,
     FairShare,
@@ -41,7 +42,6 @@ from runapp.models import (
     keep_phase,
 )
 from runapp.queue import get_cap
-from runapp.transitions import Phase
 
 # A worker that has not been heard of for so long, or has missed so many beats, is not live.
 _LEAST_LIVE_SECONDS = 15

@@ -22,7 +22,8 @@ from django.conf import settings
 from django.db import Error, connections
 
 from runapp import dispatch
-from runapp.absence import Absence
+from runapp.common.log_context import following
+from runapp.common.retry import Absence, forget_broken_connections
 from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
@@ -37,11 +38,9 @@ from runapp.services.fitness import (
     warn_if_lowered,
 )
 from runapp.services.heartbeat import ThreadedHeartbeat
-from runapp.services.patience import forget_broken_connections
 from runapp.services.shares import decay_shares
 from runapp.services.tallies import KEEPER_STARTS, count
 from runapp.services.work import Detours, Step, run_next
-from runapp.tracing import following
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from runapp.absence import Absence
-from runapp.exceptions import TooMany
+from runapp.common.exceptions import TooMany
+from runapp.common.retry import Absence
 
 if TYPE_CHECKING:  # DRF's views import what the settings name, which is this module
     from rest_framework.views import APIView

@@ -11,7 +11,7 @@ from runapp.access import READERS, Scope
 from runapp.allowance import Measure, Standing, read_allowance, read_standing
 from runapp.board.fold_lines import Line, Use, read_lines
 from runapp.board.history import History, read_deeds_of, read_history_of_submission
-from runapp.exceptions import Forbidden, NotFound
+from runapp.common.exceptions import Forbidden, NotFound
 from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
 from runapp.storage import Kind
 

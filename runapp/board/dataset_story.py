@@ -16,10 +16,10 @@ from django.db.models import Subquery, Sum, Value
 
 from runapp.board.fold_lines import KB_IN_MB
 from runapp.board.overview import DatasetLine, find_dataset
-from runapp.exceptions import NotFound
+from runapp.common.exceptions import NotFound
+from runapp.common.transitions import Phase, State
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.selectors import list_live_workers
-from runapp.transitions import Phase, State
 
 SUBMISSIONS_ON_PAGE = 20
 FOLDS_IN_ROW = 30

@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from runapp.access import Scope
+from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold
 from runapp.selectors import Circumstances, read_circumstances
-from runapp.transitions import Phase
 
 _COLUMNS = (
     *("pk", "databoard_sf_id", "owner_id", "owner__username"),

@@ -12,10 +12,10 @@ from django.db.models.functions import Now
 from runapp.access import READERS, Scope
 from runapp.board.fold_lines import KB_IN_MB, name_kind
 from runapp.board.history import History, read_history_of_fold
-from runapp.exceptions import NotFound
+from runapp.common.exceptions import NotFound
+from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.selectors import read_circumstances
-from runapp.transitions import Phase
 
 # Of a log that is longer, so many lines of its beginning and of its end are shown.
 HEAD_LINES = TAIL_LINES = 100

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.db.models import BigIntegerField, CharField, DateTimeField, Value
 from django.db.models.functions import Cast, Now
 
+from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold, Worker, keep_phase
 from runapp.selectors import get_live_seconds
-from runapp.transitions import Phase
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runapp import npy
+from runapp.common import npy
 from runapp.schema.lists import NOT_MODIFIED
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer

@@ -22,6 +22,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.http import HttpRequest
 
+from runapp.common.client_address import read_address
 from runapp.events import Action, AuditEvent, Kind, Via
 from runapp.models import (
     AccessToken,
@@ -32,7 +33,6 @@ from runapp.models import (
     Submission,
     SubmissionFold,
 )
-from runapp.origin import read_address
 
 Account = User | AnonymousUser
 

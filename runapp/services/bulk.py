@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 
 from runapp.access import check_may_submit
 from runapp.allowance import Allowance, Ask, read_allowance, read_standing
-from runapp.exceptions import (
+from runapp.common.exceptions import (
     Conflict,
     DatarunError,
     Forbidden,
@@ -30,10 +30,13 @@ from runapp.exceptions import (
     QuotaExceeded,
     StorageAway,
 )
+from runapp.common.log_context import get_request_id
+from runapp.common.outages import is_outage
+from runapp.common.transitions import Phase
+from runapp.common.wire import pack_indices
 from runapp.models import RawData, Submission, SubmissionFold
-from runapp.outages import is_outage
 from runapp.services.feed import note, publishing
-from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, pack_indices, post_fold
+from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, post_fold
 from runapp.services.moves import fail_waiting
 from runapp.services.quotas import count_use
 from runapp.services.sharing import open_to_owners
@@ -45,8 +48,6 @@ from runapp.services.submissions import (
     store_code,
 )
 from runapp.storage import Tree, compute_tree_digest
-from runapp.tracing import get_request_id
-from runapp.transitions import Phase
 
 # Written together at most, so that nobody waits long for the locks.
 BATCH_FOLDS = 500

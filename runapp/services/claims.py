@@ -19,6 +19,8 @@ from django.db import models, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
+from runapp.common.log_context import following
+from runapp.common.transitions import Phase, State
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import Head, count_claimable, find_head, lock_claims
 from runapp.services.attempts import (
@@ -33,8 +35,6 @@ from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
 from runapp.services.tallies import LEASES_EXPIRED, count
-from runapp.tracing import following
-from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
 

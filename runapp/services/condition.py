@@ -19,8 +19,8 @@ from django.db import Error, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from runapp.common.exceptions import StorageAway
 from runapp.dispatch import REFUSALS
-from runapp.exceptions import StorageAway
 from runapp.selectors import list_live_workers
 from runapp.storage import RemoteStorage
 from runapp.stores import get_storage

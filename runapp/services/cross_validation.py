@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runapp.exceptions import Conflict, InvalidInput, NotFound, StorageError
+from runapp.common.exceptions import Conflict, InvalidInput, NotFound, StorageError
 from runapp.models import RawData
 from runapp.runner import columns
 from runapp.storage import Kind

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
-from runapp.exceptions import Conflict, DatarunError
+from runapp.common.exceptions import Conflict, DatarunError
+from runapp.common.transitions import ALLOWED, Phase
 from runapp.models import SubmissionFold
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.steering import Seen, rerun_fold, steer
-from runapp.transitions import ALLOWED, Phase
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from runapp.exceptions import DatarunError
+from runapp.common.exceptions import DatarunError
 from runapp.models import Clock, RawData
 from runapp.runner.levels import Level as Seal
 from runapp.runner.promises import SelfTest, name_promises

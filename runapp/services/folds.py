@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,15 @@ from django.db.models import F
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
-from runapp import dispatch, wire
+from runapp import dispatch
 from runapp.access import check_may_submit
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.common import wire
+from runapp.common.exceptions import Conflict, InvalidInput
+from runapp.common.log_context import get_request_id
+from runapp.common.transitions import Phase, State
+from runapp.common.wire import pack_indices
 from runapp.events import Action
-from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.queue import lock_claims
 from runapp.services import audit
@@ -40,8 +43,6 @@ from runapp.services.submissions import (
     save_submission,
     store_code,
 )
-from runapp.tracing import get_request_id
-from runapp.transitions import Phase, State
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
 CANCELLED = "Cancelled on request."
@@ -182,16 +183,6 @@ def fail_siblings(*, fold: SubmissionFold, error_code: str, sentence: str) -> in
             error_code=error_code,
             log_messages=NOT_RUN.format(fold=fold.databoard_sf_id, sentence=sentence),
         )
-
-
-def pack_indices(indices: NDArray[np.int64]) -> bytes:
-    """Return indices in the form in which a row keeps them."""
-    return zlib.compress(indices.astype("<i8", copy=False).tobytes())
-
-
-def unpack_indices(packed: bytes) -> NDArray[np.int64]:
-    """Return the indices that a row keeps."""
-    return np.frombuffer(zlib.decompress(packed), dtype="<i8")
 
 
 def _check_id(owner: User, posted: PostedFold, submission: PostedSubmission, force: Force) -> bool:

@@ -21,6 +21,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
+from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.promises import Promise
 from runapp.selectors import Waiting, get_live_seconds, list_waiting
@@ -35,7 +36,6 @@ from runapp.services.tallies import (
     make_labels,
     read_samples,
 )
-from runapp.transitions import Phase
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
-from runapp.exceptions import InvalidInput
+from runapp.common.exceptions import InvalidInput
 from runapp.services.sign_in import sign_in
 
 

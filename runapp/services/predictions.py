@@ -14,11 +14,11 @@ from django.db import models
 from numpy.typing import NDArray
 
 from runapp.access import Scope
+from runapp.common.transitions import FINISHED, Phase, State
 from runapp.models import Predictions, SubmissionFold
 from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, Pulse
-from runapp.transitions import FINISHED, Phase, State
 
 # SQLite takes a bounded number of parameters in one statement.
 _MOST_PARAMETERS = 900

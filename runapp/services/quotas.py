@@ -17,8 +17,8 @@ from django.db import connection, models, transaction
 from django.db.models import Count, F
 
 from runapp.allowance import Allowance, Ask, read_standing
+from runapp.common.exceptions import InvalidInput
 from runapp.events import Action
-from runapp.exceptions import InvalidInput
 from runapp.models import DailyUse, Quota, SubmissionFold
 from runapp.services import audit
 

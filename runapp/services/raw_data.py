@@ -14,8 +14,8 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.access import list_audience
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.events import Action
-from runapp.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
 from runapp.services import audit

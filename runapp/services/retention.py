@@ -19,6 +19,7 @@ from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
 
+from runapp.common.transitions import Phase
 from runapp.ends import begin_span, list_before
 from runapp.models import (
     AccessToken,
@@ -35,7 +36,6 @@ from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree
 from runapp.stores import get_storage
-from runapp.transitions import Phase
 
 # Longer than anything takes from writing a blob to the row that refers to it.
 GRACE = timedelta(hours=24)

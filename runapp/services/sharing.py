@@ -17,8 +17,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 from django.dispatch import receiver
 
 from runapp.access import list_audience
+from runapp.common.exceptions import InvalidInput, NotFound
 from runapp.events import Action
-from runapp.exceptions import InvalidInput, NotFound
 from runapp.models import (
     DailyUse,
     FairShare,

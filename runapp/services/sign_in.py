@@ -29,9 +29,9 @@ from django.db.models import Max, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
-from runapp.exceptions import TooMany
-from runapp.origin import read_address
-from runapp.outages import is_read_only
+from runapp.common.client_address import read_address
+from runapp.common.exceptions import TooMany
+from runapp.common.outages import is_read_only
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import DatabaseError, transaction
 from django.dispatch import receiver
 
+from runapp.common.outages import is_outage
 from runapp.events import Action, Kind
-from runapp.outages import is_outage
 from runapp.services import audit
 
 logger = logging.getLogger(__name__)

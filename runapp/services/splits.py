@@ -15,7 +15,8 @@ from typing import Any
 from django.conf import settings
 from numpy.typing import NDArray
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
+from runapp.common.retry import insist
 from runapp.models import RawData
 from runapp.runner import columns
 from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob, Usage
@@ -31,7 +32,6 @@ from runapp.services.claims import (
 )
 from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
-from runapp.services.patience import insist
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.telling import describe, name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind

@@ -13,15 +13,15 @@ from datetime import datetime
 from django.db.models.functions import Now
 
 from runapp import dispatch
+from runapp.common.exceptions import Conflict, NotFound
+from runapp.common.log_context import get_request_id
+from runapp.common.transitions import Phase, State
 from runapp.events import Action
-from runapp.exceptions import Conflict, NotFound
 from runapp.models import Predictions, RawData, SubmissionFold
 from runapp.services import audit
 from runapp.services.feed import publishing
 from runapp.services.folds import lock_state
 from runapp.services.moves import NEVER_TRIED, move
-from runapp.tracing import get_request_id
-from runapp.transitions import Phase, State
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from enum import Enum, StrEnum, auto
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
+from runapp.common.exceptions import Conflict, InvalidInput
 from runapp.events import Action
-from runapp.exceptions import Conflict, InvalidInput
 from runapp.models import RawData, Submission
 from runapp.services import audit
 from runapp.storage import Kind, Tree, compute_tree_digest

@@ -21,12 +21,12 @@ from django.db.models.functions import Now
 
 from runapp import dispatch
 from runapp.board.overview import MOST_COUNTED, Count
+from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, Clock, Folds
 from runapp.search import Search
 from runapp.selectors import count_live_slots
 from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
-from runapp.transitions import Phase
 
 # A web request takes no longer, also where the disk or the broker is slow.
 ROUND_FOLDS = 500

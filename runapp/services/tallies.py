@@ -22,8 +22,8 @@ from django.db import connection
 from django.db.models import Sum
 
 from runapp import ends
+from runapp.common.error_codes import ERROR_CODES
 from runapp.models import Tally
-from runapp.search import ERROR_CODES
 
 _N_SHARDS = 8
 _WRITE = """

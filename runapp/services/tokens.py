@@ -11,9 +11,9 @@ from django.db import DatabaseError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from runapp.exceptions import Conflict, InvalidInput, NotFound
+from runapp.common.exceptions import Conflict, InvalidInput, NotFound
+from runapp.common.outages import describe_outage, is_outage
 from runapp.models import AccessToken
-from runapp.outages import describe_outage, is_outage
 
 # The most of one account that have not expired.
 MOST_TOKENS = 100

@@ -15,9 +15,12 @@ from django.db import Error
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
+from runapp.common.outages import is_outage
+from runapp.common.retry import forget_broken_connections, insist
+from runapp.common.transitions import Phase, State
+from runapp.common.wire import unpack_indices
 from runapp.models import Predictions, RawData, SubmissionFold
-from runapp.outages import is_outage
 from runapp.runner import columns
 from runapp.runner.contract import (
     DataForm,
@@ -39,10 +42,9 @@ from runapp.services.attempts import (
 )
 from runapp.services.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
 from runapp.services.feed import publishing, touch
-from runapp.services.folds import CANCELLED, fail_siblings, unpack_indices
+from runapp.services.folds import CANCELLED, fail_siblings
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.moves import move
-from runapp.services.patience import forget_broken_connections, insist
 from runapp.services.predictions import store_predictions
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.shares import settle
@@ -50,7 +52,6 @@ from runapp.services.tallies import CLAIM_LATENCY_SECONDS, observe
 from runapp.services.telling import describe, hide_home, name_our_fault, write_log
 from runapp.services.usage import show_usage, tally_usage
 from runapp.storage import Kind, Pulse
-from runapp.transitions import Phase, State
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from runapp.access import read_scope
 from runapp.allowance import Allowance, Measure, Standing, read_allowance, read_standing
-from runapp.exceptions import Forbidden
+from runapp.common.exceptions import Forbidden
 from runapp.views.base import DatarunView
 
 

@@ -13,9 +13,9 @@ from rest_framework.views import APIView
 
 from runapp.access import Scope, read_scope
 from runapp.authentication import renew_account
-from runapp.exceptions import LengthRequired
+from runapp.common.exceptions import LengthRequired
+from runapp.common.outages import is_locked
 from runapp.models import AccessToken
-from runapp.outages import is_locked
 from runapp.selectors import find_owner
 
 

@@ -16,8 +16,8 @@ from rest_framework.request import Request
 
 from runapp import dispatch, streams
 from runapp.allowance import Measure, read_allowance
+from runapp.common.exceptions import DatarunError, InvalidInput
 from runapp.exception_handler import handle_exception
-from runapp.exceptions import DatarunError, InvalidInput
 from runapp.models import RawData, SubmissionFold
 from runapp.queries import MOST_ROWS, pick_columns, read_fields
 from runapp.rows import OWNER, Row, RowReader, make_fold_columns

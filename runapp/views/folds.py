@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp.allowance import Measure, read_allowance
-from runapp.exceptions import Forbidden, NotFound
+from runapp.common.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.models import Submission, SubmissionFold
 from runapp.position import find_position

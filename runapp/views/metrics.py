@@ -20,7 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from runapp.origin import read_address
+from runapp.common.client_address import read_address
 from runapp.services.metrics import (
     collect_broker,
     collect_database,

@@ -11,16 +11,17 @@ from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
-from runapp import npy, streams
+from runapp import streams
 from runapp.access import READERS
-from runapp.exceptions import Forbidden, NotFound, StorageAway, StorageError
+from runapp.common import npy
+from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageError
+from runapp.common.transitions import Phase
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
 from runapp.selectors import get_fold, get_raw_data
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.services import predictions as services
 from runapp.services.predictions import HandedOut
-from runapp.transitions import Phase
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
 

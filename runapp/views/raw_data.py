@@ -11,10 +11,10 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp import wire
 from runapp.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
 from runapp.allowance import Measure, read_allowance
-from runapp.exceptions import NotFound
+from runapp.common import wire
+from runapp.common.exceptions import NotFound
 from runapp.filters import RawDataFilter
 from runapp.models import RawData
 from runapp.permissions import MayPostDatasets

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from runapp.exceptions import InvalidInput
+from runapp.common.exceptions import InvalidInput
 from runapp.models import Quota
 from runapp.services.quotas import set_quota
 from tests.factories import (

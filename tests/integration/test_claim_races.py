@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
+from runapp.common.transitions import Phase, State
 from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold
 from runapp.services.accounts import disable_account
 from runapp.services.attempts import begin_attempt, end_attempt, held_fold
@@ -20,7 +21,6 @@ from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import move
 from runapp.services.raw_data import delete_raw_data, request_split
 from runapp.services.sharing import share_raw_data, withdraw_share
-from runapp.transitions import Phase, State
 from tests.factories import CLASSIFIER, make_account, make_fold, make_ready_dataset, pack
 
 pytestmark = pytest.mark.django_db(transaction=True)

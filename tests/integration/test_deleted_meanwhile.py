@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runapp.exceptions import NotFound
+from runapp.common.exceptions import NotFound
 from runapp.models import RawData
 from runapp.services import cross_validation
 from runapp.services import raw_data as services

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runapp import slots
-from runapp.absence import Absence
+from runapp.common.retry import Absence
 from runapp.models import SubmissionFold
 from runapp.runner.contract import FoldJob, Outcome, RunResult
 from runapp.runner.promises import Promise

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.position import find_position
 from runapp.runner.contract import Outcome
@@ -27,7 +28,6 @@ from runapp.services.claims import (
 )
 from runapp.services.raw_data import request_split
 from runapp.services.training import run_fold
-from runapp.transitions import Phase
 from tests.doubles import InstantSupervisor
 from tests.factories import (
     PASSWORD,

@@ -18,7 +18,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from runapp import slots
-from runapp.absence import Absence
+from runapp.common.retry import Absence
+from runapp.common.transitions import Phase
 from runapp.models import SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.runner.levels import Level
@@ -27,7 +28,6 @@ from runapp.services import fitness
 from runapp.services.raw_data import request_split
 from runapp.services.work import Detours
 from runapp.services.workers import beat
-from runapp.transitions import Phase
 from tests.doubles import InstantSupervisor, ProbedSupervisor
 from tests.factories import (
     make_account,

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
-from runapp.exceptions import StorageAway
+from runapp.common.exceptions import StorageAway
 from runapp.services import condition
 from runapp.services.condition import NEEDS, Finding, Level
 from runapp.storage import RemoteStorage

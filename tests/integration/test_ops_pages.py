@@ -16,7 +16,7 @@ from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt

@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runapp.common.transitions import ALLOWED, Phase
 from runapp.models import Submission, SubmissionFold
-from runapp.transitions import ALLOWED, Phase
 from tests.factories import make_account, make_raw_data, sign_in
 
 pytestmark = pytest.mark.django_db

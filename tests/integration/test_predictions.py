@@ -12,7 +12,7 @@ from django.db import connections
 
 from runapp import rows
 from runapp.access import Scope
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import SubmissionFold
 from runapp.services.predictions import hand_out_listed
 from tests.doubles import make_predictions

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db.models import Sum
 from django.db.models.functions import Now
 
-from runapp.exceptions import Conflict
+from runapp.common.exceptions import Conflict
 from runapp.models import DailyUse, FoldAttempt, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from runapp.exceptions import Conflict
+from runapp.common.exceptions import Conflict
+from runapp.common.transitions import Phase, State, is_allowed
 from runapp.models import DailyUse, FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.services.accounts import disable_account, enable_account
@@ -34,7 +35,6 @@ from runapp.services.claims import claim_fold, reap_expired, renew_fold, return_
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.raw_data import change_raw_data
 from runapp.services.training import run_fold
-from runapp.transitions import Phase, State, is_allowed
 from tests.doubles import InstantSupervisor
 from tests.effort import FACTOR
 from tests.factories import make_account, make_fold, make_ready_dataset

@@ -12,13 +12,13 @@ import pytest
 from django.db.models.functions import Now
 
 from runapp import slots, tasks
+from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
 from runapp.services.attempts import begin_attempt
 from runapp.services.claims import MOST_FALSE_STARTS, claim_fold, claim_split, reap_expired
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.raw_data import request_split
-from runapp.transitions import Phase
 from tests.factories import (
     make_account,
     make_client,

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from runapp.allowance import Allowance, Ask, Measure, Standing, Use
-from runapp.exceptions import QuotaExceeded
+from runapp.common.exceptions import QuotaExceeded
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONE_FOLD = Ask(raw_data_id=7, folds=1, waiting_folds=1)

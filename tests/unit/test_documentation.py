@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runapp.common.transitions import ALLOWED, State
 from runapp.runner.contract import Outcome
 from runapp.runner.promises import Promise
-from runapp.transitions import ALLOWED, State
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -89,7 +89,7 @@ def read_variables() -> dict[str, int | None]:
 def list_fold_codes() -> set[str]:
     """Return every error code that a fold may carry."""
     codes = {outcome.value for outcome in Outcome if not outcome.is_ours} - _INTERNAL
-    for call in walk_calls(*(PROJECT / "runapp" / "services").glob("*.py")):
+    for call in walk_calls(*(PROJECT / "runapp").rglob("*.py")):
         for keyword in call.keywords:
             if keyword.arg == "error_code":
                 codes |= list_strings(keyword.value)

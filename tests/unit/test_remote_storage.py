@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runapp import s3
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
 from runapp.s3 import S3Objects
 from runapp.storage import Kind, RemoteBin, RemoteStorage
 from runapp.storage.cache import Cache

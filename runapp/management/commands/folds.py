@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from runapp.board.fold_lines import Line, Use, read_lines
+from runapp.common.error_codes import ERROR_CODES
 from runapp.management.sweeps import run_sweep
 from runapp.management.tables import check_tables_exist
-from runapp.search import ERROR_CODES, PHASES, PRIORITIES, STATES, Search
+from runapp.search import PHASES, PRIORITIES, STATES, Search
 from runapp.services.deeds import CANCEL, HIGH, LOW, RERUN, Deed
 
 MOST_LINES = 50

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runapp.exceptions import StorageError
+from runapp.common.exceptions import StorageError
 from runapp.management.tables import check_tables_exist
 from runapp.services.retention import Removal, prune
 

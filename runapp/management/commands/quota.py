@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runapp.allowance import Measure, Standing, read_allowance, read_standing
-from runapp.exceptions import InvalidInput
+from runapp.common.exceptions import InvalidInput
 from runapp.management.tables import check_tables_exist
 from runapp.services.quotas import set_quota
 

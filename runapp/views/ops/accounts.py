@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from runapp.access import Scope
 from runapp.board.account_story import read_account_story, read_file, read_submission_story
-from runapp.exceptions import Forbidden, StorageAway, StorageError
+from runapp.common.exceptions import Forbidden, StorageAway, StorageError
 from runapp.views.ops.base import for_operators, show, show_live
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from django.views.decorators.csrf import csrf_protect
 from runapp.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
+from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
 from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
-from runapp.transitions import Phase
 from runapp.views.ops.base import by_form, find_way_back, for_operators, read_deed, show
 from runapp.views.ops.sweeps import confirm_sweep
 

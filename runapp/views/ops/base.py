@@ -18,7 +18,7 @@ from django_htmx.middleware import HtmxDetails
 
 from runapp.access import Scope, read_scope
 from runapp.board.overview import read_pulse
-from runapp.exceptions import NotFound
+from runapp.common.exceptions import NotFound
 from runapp.services.deeds import DEEDS, Deed
 
 Rest = ParamSpec("Rest")

@@ -13,10 +13,11 @@ from runapp.access import Scope
 from runapp.board.fold_lines import read_lines
 from runapp.board.fold_story import read_story
 from runapp.board.pages import ROWS, SORTS, Place, cut, sort
-from runapp.exceptions import NotFound
+from runapp.common.error_codes import ERROR_CODES
+from runapp.common.exceptions import NotFound
 from runapp.models import SubmissionFold
 from runapp.position import find_position
-from runapp.search import ERROR_CODES, PHASES, PRIORITIES, STATES, Search
+from runapp.search import PHASES, PRIORITIES, STATES, Search
 from runapp.views.ops.base import for_operators, show, show_live
 
 CHOICES = {

@@ -360,3 +360,13 @@ def _normalise_name(name: str) -> str:
 def _list_folders(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def pack_indices(indices: npt.NDArray[np.int64]) -> bytes:
+    """Return indices in the form in which a row keeps them."""
+    return zlib.compress(indices.astype("<i8", copy=False).tobytes())
+
+
+def unpack_indices(packed: bytes) -> npt.NDArray[np.int64]:
+    """Return the indices that a row keeps."""
+    return np.frombuffer(zlib.decompress(packed), dtype="<i8")

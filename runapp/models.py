@@ -23,7 +23,7 @@ from runapp.account_models import make_public_id as make_public_id
 from runapp.common.transitions import Phase, State
 from runapp.events import AuditEvent as AuditEvent
 from runapp.storage import Bin
-from runapp.stores import get_storage
+from runapp.storage.configured import get_storage
 
 MAX_CLIENT_ID = 2**63 - 1
 

@@ -20,7 +20,7 @@ from runapp.common import wire
 from runapp.models import Predictions, RawData, Submission
 from runapp.selectors import Circumstances
 from runapp.services.predictions import read_predictions
-from runapp.stores import get_storage
+from runapp.storage.configured import get_storage
 from runapp.streams import release_connection
 
 Row = dict[str, Any]

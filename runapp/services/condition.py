@@ -23,7 +23,7 @@ from runapp.common.exceptions import StorageAway
 from runapp.dispatch import REFUSALS
 from runapp.selectors import list_live_workers
 from runapp.storage import RemoteStorage
-from runapp.stores import get_storage
+from runapp.storage.configured import get_storage
 
 # No dataset has a name like it.
 _NOTHING = "probe"

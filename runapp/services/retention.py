@@ -35,7 +35,7 @@ from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree
-from runapp.stores import get_storage
+from runapp.storage.configured import get_storage
 
 # Longer than anything takes from writing a blob to the row that refers to it.
 GRACE = timedelta(hours=24)

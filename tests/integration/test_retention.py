@@ -29,8 +29,8 @@ from runapp.models import (
 from runapp.services import retention
 from runapp.services.retention import Removal, prune
 from runapp.storage import Bin, Kind, StoredBlob
+from runapp.storage.configured import get_storage
 from runapp.storage.location import S3Location
-from runapp.stores import get_storage
 from tests.factories import (
     finish_fold,
     make_account,

@@ -25,6 +25,6 @@ def get_storage() -> Storage:
 def _open_remote(location: S3Location, root: Path, max_bytes: int, pid: int) -> RemoteStorage:
     # One per process, as a fork must not go on with its parent's connections. Who stores in a
     # folder does not pay for the import.
-    from runapp.s3 import S3Objects
+    from runapp.storage.s3 import S3Objects
 
     return RemoteStorage(objects=S3Objects(location), cache=Cache(root=root, max_bytes=max_bytes))

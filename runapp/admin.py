@@ -23,7 +23,6 @@ from runapp.access import read_scope
 from runapp.board.pages import ROWS
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.transitions import Phase
-from runapp.events import Action, AuditEvent
 from runapp.models import (
     AccessToken,
     Clock,
@@ -40,6 +39,7 @@ from runapp.models import (
     Tally,
     Worker,
 )
+from runapp.models.audit import Action, AuditEvent
 from runapp.services import audit
 from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota

@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.utils.dateparse import parse_datetime
 
 from runapp.common.transitions import State
-from runapp.events import Action, Kind
 from runapp.models import MAX_CLIENT_ID, RawData, SubmissionFold
+from runapp.models.audit import Action, Kind
 
 
 class IdFilter(django_filters.NumberFilter):  # type: ignore[misc]  # django-filter has no types

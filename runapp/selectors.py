@@ -30,7 +30,6 @@ from django.db.models.functions import Cast, Coalesce, Greatest, Now
 from runapp.access import Scope
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound
 from runapp.common.transitions import Phase
-from runapp.events import AuditEvent
 from runapp.models import (
     Clock,
     FairShare,
@@ -41,6 +40,7 @@ from runapp.models import (
     Worker,
     keep_phase,
 )
+from runapp.models.audit import AuditEvent
 from runapp.queue import get_cap
 
 # A worker that has not been heard of for so long, or has missed so many beats, is not live.

@@ -6,7 +6,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from runapp.account_models import MOST_TOKEN_DAYS
 from runapp.fields import (
     FilesField,
     FlagField,
@@ -20,6 +19,7 @@ from runapp.fields import (
     make_priority_field,
 )
 from runapp.models import Share, SubmissionFold
+from runapp.models.accounts import MOST_TOKEN_DAYS
 from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.services.submissions import Force

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db.models import QuerySet
 
-from runapp.events import AuditEvent, Kind
 from runapp.models import Submission, SubmissionFold
+from runapp.models.audit import AuditEvent, Kind
 
 EVENTS_SHOWN = 20
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from runapp.events import Action, Kind, Via
 from runapp.models import RawData
+from runapp.models.audit import Action, Kind, Via
 from runapp.rows import (
     AUDIT_COLUMNS,
     LIGHT_COLUMNS,

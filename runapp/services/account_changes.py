@@ -16,8 +16,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.dispatch import receiver
 from django.utils import timezone
 
-from runapp.events import Action
 from runapp.models import AccessToken
+from runapp.models.audit import Action
 from runapp.services import audit
 from runapp.services.audit import Entry
 

@@ -23,7 +23,6 @@ from django.contrib.auth.models import AnonymousUser, Group, User
 from django.http import HttpRequest
 
 from runapp.common.client_address import read_address
-from runapp.events import Action, AuditEvent, Kind, Via
 from runapp.models import (
     AccessToken,
     FairShare,
@@ -33,6 +32,7 @@ from runapp.models import (
     Submission,
     SubmissionFold,
 )
+from runapp.models.audit import Action, AuditEvent, Kind, Via
 
 Account = User | AnonymousUser
 

@@ -20,8 +20,8 @@ from runapp.common.exceptions import Conflict, InvalidInput
 from runapp.common.log_context import get_request_id
 from runapp.common.transitions import Phase, State
 from runapp.common.wire import pack_indices
-from runapp.events import Action
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
+from runapp.models.audit import Action
 from runapp.queue import lock_claims
 from runapp.services import audit
 from runapp.services.feed import note, publishing, touch

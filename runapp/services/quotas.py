@@ -18,8 +18,8 @@ from django.db.models import Count, F
 
 from runapp.allowance import Allowance, Ask, read_standing
 from runapp.common.exceptions import InvalidInput
-from runapp.events import Action
 from runapp.models import DailyUse, Quota, SubmissionFold
+from runapp.models.audit import Action
 from runapp.services import audit
 
 MOST = 2**31 - 1

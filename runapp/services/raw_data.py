@@ -15,8 +15,8 @@ from runapp import dispatch
 from runapp.access import list_audience
 from runapp.allowance import Allowance, Ask, read_allowance
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
-from runapp.events import Action
 from runapp.models import RawData, SubmissionFold
+from runapp.models.audit import Action
 from runapp.queue import lock_claims
 from runapp.services import audit
 from runapp.services.feed import note, note_removal, publishing, touch

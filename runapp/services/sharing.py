@@ -18,7 +18,6 @@ from django.dispatch import receiver
 
 from runapp.access import list_audience
 from runapp.common.exceptions import InvalidInput, NotFound
-from runapp.events import Action
 from runapp.models import (
     DailyUse,
     FairShare,
@@ -28,6 +27,7 @@ from runapp.models import (
     Submission,
     SubmissionFold,
 )
+from runapp.models.audit import Action
 from runapp.services import audit
 from runapp.services.feed import note_removal, publishing
 from runapp.services.moves import order_locks

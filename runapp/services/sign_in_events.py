@@ -21,7 +21,7 @@ from django.db import DatabaseError, transaction
 from django.dispatch import receiver
 
 from runapp.common.outages import is_outage
-from runapp.events import Action, Kind
+from runapp.models.audit import Action, Kind
 from runapp.services import audit
 
 logger = logging.getLogger(__name__)

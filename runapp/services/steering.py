@@ -16,8 +16,8 @@ from runapp import dispatch
 from runapp.common.exceptions import Conflict, NotFound
 from runapp.common.log_context import get_request_id
 from runapp.common.transitions import Phase, State
-from runapp.events import Action
 from runapp.models import Predictions, RawData, SubmissionFold
+from runapp.models.audit import Action
 from runapp.services import audit
 from runapp.services.feed import publishing
 from runapp.services.folds import lock_state

@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from runapp.common.exceptions import Conflict, InvalidInput
-from runapp.events import Action
 from runapp.models import RawData, Submission
+from runapp.models.audit import Action
 from runapp.services import audit
 from runapp.storage import Kind, Tree, compute_tree_digest
 

@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from rest_framework.permissions import IsAuthenticated
 
-from runapp.events import AuditEvent
 from runapp.filters import AuditFilter
+from runapp.models.audit import AuditEvent
 from runapp.permissions import MayReadAudit
 from runapp.rows import AUDIT_COLUMNS, AnyColumn
 from runapp.selectors import Feed, list_events, read_feed_of_events

@@ -20,8 +20,8 @@ from django.test.utils import CaptureQueriesContext
 from knox.models import get_token_model
 
 from runapp import slots
-from runapp.events import Action, AuditEvent
 from runapp.models import RawData, Submission, SubmissionFold
+from runapp.models.audit import Action, AuditEvent
 from runapp.services import audit
 from runapp.services import raw_data as services
 from runapp.services.submissions import Force

@@ -12,7 +12,7 @@ from django.test import Client
 from knox.models import get_token_model
 
 from runapp.authentication import RememberedBasicAuthentication
-from runapp.events import AuditEvent
+from runapp.models.audit import AuditEvent
 from runapp.services import sign_in_events
 from tests.factories import (
     PASSWORD,

@@ -13,8 +13,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.events import AuditEvent
 from runapp.models import RawData, SubmissionFold
+from runapp.models.audit import AuditEvent
 from runapp.search import Search
 from runapp.services.folds import cancel_fold
 from runapp.services.sweeps import do_round

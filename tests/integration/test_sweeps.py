@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import TestCase
 
-from runapp.events import AuditEvent
 from runapp.models import RawData, SubmissionFold
+from runapp.models.audit import AuditEvent
 from runapp.runner.contract import Outcome
 from runapp.search import Search
 from runapp.services.deeds import CANCEL, DEEDS, HIGH, RERUN, Deed

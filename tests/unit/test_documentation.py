@@ -256,8 +256,8 @@ def test_endpoints_are_those_of_the_routes() -> None:
 
 
 def test_actions_and_filters_of_the_audit_are_those_of_the_code() -> None:
-    from runapp.events import Action
     from runapp.filters import AuditFilter
+    from runapp.models.audit import Action
 
     told = read_table(read_section(API, "The audit"))
 

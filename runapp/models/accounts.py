@@ -18,22 +18,6 @@ def make_public_id() -> str:
     return secrets.token_hex(8)
 
 
-class Removals(models.Model):
-    """When rows of an account were last removed: a change that no row is left to tell of."""
-
-    # Without a constraint: an account that is being deleted takes its datasets along.
-    owner = models.OneToOneField(
-        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_constraint=False
-    )
-    seq = models.BigIntegerField()
-
-    class Meta:
-        verbose_name_plural = "removals"
-
-    def __str__(self) -> str:
-        return f"removals of {self.owner_id}: {self.seq}"
-
-
 class Share(models.Model):
     """What an account, or every member of a group, may do with another's dataset."""
 

@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import Error, connections
 
 from runapp import dispatch
+from runapp.changes.counters import KEEPER_STARTS, count
 from runapp.common.log_context import following
 from runapp.common.retry import Absence, forget_broken_connections
 from runapp.runner.host import Host, survey_host
@@ -39,7 +40,6 @@ from runapp.services.fitness import (
 )
 from runapp.services.heartbeat import ThreadedHeartbeat
 from runapp.services.shares import decay_shares
-from runapp.services.tallies import KEEPER_STARTS, count
 from runapp.services.work import Detours, Step, run_next
 
 logger = logging.getLogger(__name__)

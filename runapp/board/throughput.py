@@ -12,7 +12,14 @@ from typing import Any
 
 from django.db.models import Sum
 
-from runapp.ends import SPAN, Outcome, begin_span, list_since, make_labels, tell_span
+from runapp.changes.ended_folds import (
+    SPAN,
+    Outcome,
+    begin_span,
+    list_since,
+    make_labels,
+    tell_span,
+)
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 

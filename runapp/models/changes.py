@@ -13,7 +13,7 @@ def make_epoch() -> str:
 
 
 class Clock(models.Model):
-    """The one row that numbers what clients can see change (`services/feed.py`).
+    """The one row that numbers what clients can see change (`changes/feed.py`).
 
     Its lock is held until the end of the transaction that took the number, so the numbers become
     visible in their order: who has seen one has seen all below it.
@@ -32,7 +32,7 @@ class Tally(models.Model):
     """What has been counted so far: one sample of a metric, in one of some shards.
 
     A sum over the shards only grows, whatever becomes of the rows that were counted. Beside the
-    metrics are folds that ended, by ten minutes (`ends.py`); of those the old ones are removed.
+    metrics are folds that ended, by ten minutes (`changes/ended_folds.py`); old ones are removed.
     """
 
     name = models.CharField(max_length=64)

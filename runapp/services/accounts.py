@@ -15,9 +15,9 @@ from django.db import transaction
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
+from runapp.changes.feed import publishing
 from runapp.models import RawData, SubmissionFold
 from runapp.queue import lock_claims
-from runapp.services.feed import publishing
 from runapp.services.moves import requeue_running
 
 

@@ -9,9 +9,9 @@ from django.db import models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from runapp.changes.counters import WRITES_REFUSED, count
 from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold
-from runapp.services.tallies import WRITES_REFUSED, count
 
 logger = logging.getLogger(__name__)
 

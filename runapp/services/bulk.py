@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 
 from runapp.access import check_may_submit
 from runapp.allowance import Allowance, Ask, read_allowance, read_standing
+from runapp.changes.feed import note, publishing
 from runapp.common.exceptions import (
     Conflict,
     DatarunError,
@@ -35,7 +36,6 @@ from runapp.common.outages import is_outage
 from runapp.common.transitions import Phase
 from runapp.common.wire import pack_indices
 from runapp.models import RawData, Submission, SubmissionFold
-from runapp.services.feed import note, publishing
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, post_fold
 from runapp.services.moves import fail_waiting
 from runapp.services.quotas import count_use

@@ -19,6 +19,8 @@ from django.db import models, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
+from runapp.changes.counters import LEASES_EXPIRED, count
+from runapp.changes.feed import publishing, touch
 from runapp.common.log_context import following
 from runapp.common.transitions import Phase, State
 from runapp.models import RawData, SubmissionFold
@@ -30,11 +32,9 @@ from runapp.services.attempts import (
     held_fold,
     refuse_write,
 )
-from runapp.services.feed import publishing, touch
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
 from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
-from runapp.services.tallies import LEASES_EXPIRED, count
 
 logger = logging.getLogger(__name__)
 

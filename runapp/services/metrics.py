@@ -21,12 +21,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 
-from runapp.common.transitions import Phase
-from runapp.models import RawData, SubmissionFold, Worker
-from runapp.runner.promises import Promise
-from runapp.selectors import Waiting, get_live_seconds, list_waiting
-from runapp.services.condition import Level, check_broker, list_rooms
-from runapp.services.tallies import (
+from runapp.changes.counters import (
     COUNTERS,
     HISTOGRAMS,
     Counter,
@@ -36,6 +31,11 @@ from runapp.services.tallies import (
     make_labels,
     read_samples,
 )
+from runapp.common.transitions import Phase
+from runapp.models import RawData, SubmissionFold, Worker
+from runapp.runner.promises import Promise
+from runapp.selectors import Waiting, get_live_seconds, list_waiting
+from runapp.services.condition import Level, check_broker, list_rooms
 
 logger = logging.getLogger(__name__)
 

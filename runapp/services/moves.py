@@ -15,13 +15,13 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from runapp.changes.counters import count_ends
+from runapp.changes.ended_folds import Outcome
+from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import Phase, State, list_sources
-from runapp.ends import Outcome
 from runapp.models import Folds, SubmissionFold
 from runapp.services.attempts import end_attempt
-from runapp.services.feed import publishing, touch
 from runapp.services.shares import settle
-from runapp.services.tallies import count_ends
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
 

@@ -14,9 +14,9 @@ from django.db import models
 from numpy.typing import NDArray
 
 from runapp.access import Scope
+from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import FINISHED, Phase, State
 from runapp.models import Predictions, SubmissionFold
-from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, Pulse
 

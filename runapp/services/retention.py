@@ -19,8 +19,9 @@ from django.db.models import Exists, OuterRef, Sum
 from django.db.models.functions import Length, Now
 from django.utils import timezone
 
+from runapp.changes.ended_folds import begin_span, list_before
+from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import Phase
-from runapp.ends import begin_span, list_before
 from runapp.models import (
     AccessToken,
     DailyUse,
@@ -31,7 +32,6 @@ from runapp.models import (
     SubmissionFold,
     Worker,
 )
-from runapp.services.feed import publishing, touch
 from runapp.services.moves import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree

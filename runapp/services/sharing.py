@@ -17,6 +17,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 from django.dispatch import receiver
 
 from runapp.access import list_audience
+from runapp.changes.feed import note_removal, publishing
 from runapp.common.exceptions import InvalidInput, NotFound
 from runapp.models import (
     DailyUse,
@@ -29,7 +30,6 @@ from runapp.models import (
 )
 from runapp.models.audit import Action
 from runapp.services import audit
-from runapp.services.feed import note_removal, publishing
 from runapp.services.moves import order_locks
 from runapp.services.raw_data import lock_raw_data
 
@@ -204,7 +204,7 @@ def forget_account(instance: User, **rest: object) -> None:
 
 def _lock_account(account: User) -> None:
     """Lock an account and all that goes with it, in the order in which everybody does."""
-    # Not its key: who holds the clock asks for it when he commits (`feed.py`).
+    # Not its key: who holds the clock asks for it when he commits (`changes/feed.py`).
     User.objects.select_for_update(no_key=True).filter(pk=account.pk).first()
     on = Q(owner=account) | Q(raw_data__owner=account)
     used = SubmissionFold.objects.filter(owner=account).order_by().values("raw_data")

@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from numpy.typing import NDArray
 
+from runapp.changes.feed import publishing, touch
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.common.retry import insist
 from runapp.models import RawData
@@ -30,7 +31,6 @@ from runapp.services.claims import (
     return_split,
     tell_split,
 )
-from runapp.services.feed import publishing, touch
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.telling import describe, name_our_fault, write_log

@@ -15,6 +15,8 @@ from django.db import Error
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
+from runapp.changes.counters import CLAIM_LATENCY_SECONDS, observe
+from runapp.changes.feed import publishing, touch
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.common.outages import is_outage
 from runapp.common.retry import forget_broken_connections, insist
@@ -41,14 +43,12 @@ from runapp.services.attempts import (
     refuse_write,
 )
 from runapp.services.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
-from runapp.services.feed import publishing, touch
 from runapp.services.folds import CANCELLED, fail_siblings
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.moves import move
 from runapp.services.predictions import store_predictions
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.services.shares import settle
-from runapp.services.tallies import CLAIM_LATENCY_SECONDS, observe
 from runapp.services.telling import describe, hide_home, name_our_fault, write_log
 from runapp.services.usage import show_usage, tally_usage
 from runapp.storage import Kind, Pulse

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from runapp.runner.contract import Usage
-from runapp.services.tallies import (
+from runapp.changes.counters import (
     STAGE_CPU_SECONDS,
     STAGE_MEMORY_BYTES,
     STAGE_SECONDS,
     Histogram,
     observe,
 )
+from runapp.runner.contract import Usage
 
 
 def show_usage(usage: Usage) -> dict[str, Any]:

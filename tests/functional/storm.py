@@ -18,11 +18,11 @@ import numpy as np
 from django.db import OperationalError
 from django.db.models.functions import Now
 
+from runapp.changes import feed
+from runapp.changes.feed import publishing
 from runapp.common.exceptions import Conflict
 from runapp.common.transitions import Phase, State
 from runapp.models import Predictions, RawData, SubmissionFold
-from runapp.services import feed
-from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import NEVER_TRIED, move
 from runapp.services.predictions import store_predictions

@@ -11,12 +11,12 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
+from runapp.changes.feed import publishing
 from runapp.common.transitions import Phase, State
 from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold
 from runapp.services.accounts import disable_account
 from runapp.services.attempts import begin_attempt, end_attempt, held_fold
 from runapp.services.claims import claim_fold, claim_split, renew_fold
-from runapp.services.feed import publishing
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.moves import move
 from runapp.services.raw_data import delete_raw_data, request_split

@@ -10,11 +10,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from runapp.access import Scope
+from runapp.changes import feed
+from runapp.changes.feed import publishing, touch
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.selectors import read_feed
-from runapp.services import feed, folds, raw_data, retention
-from runapp.services.feed import publishing, touch
+from runapp.services import folds, raw_data, retention
 from tests.factories import (
     finish_fold,
     make_account,

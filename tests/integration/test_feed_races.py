@@ -16,9 +16,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from runapp.changes import feed
+from runapp.changes.feed import publishing, touch
 from runapp.models import SubmissionFold
-from runapp.services import feed
-from runapp.services.feed import publishing, touch
 from tests.factories import make_account, make_client, make_fold, make_ready_dataset, read_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)

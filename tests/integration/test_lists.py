@@ -11,8 +11,9 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from runapp import rows
+from runapp.changes import feed
 from runapp.models import RawData, SubmissionFold
-from runapp.services import feed, raw_data
+from runapp.services import raw_data
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.workers import leave
 from tests.factories import (

@@ -19,7 +19,7 @@ from django.core.management import load_command_class
 from django_prometheus.middleware import Metrics
 from gunicorn.config import Config
 
-from runapp.services.tallies import COUNTERS, HISTOGRAMS
+from runapp.changes.counters import COUNTERS, HISTOGRAMS
 from tests.unit.test_documentation import read_variables, walk_calls
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from django.db import connection
 from django.db.models import Sum
 
-from runapp import ends
+from runapp.changes import ended_folds
 from runapp.common.error_codes import ERROR_CODES
 from runapp.models import Tally
 
@@ -148,13 +148,13 @@ def observe(histogram: Histogram, value: float, **labels: str) -> None:
     )
 
 
-def count_ends(number: int, *, outcome: ends.Outcome, error_code: str) -> None:
+def count_ends(number: int, *, outcome: ended_folds.Outcome, error_code: str) -> None:
     """Count folds that came to an end, likewise."""
     labels = {"outcome": str(outcome), "error_code": error_code}
     _add(
         {
             _make_sample(FOLDS_FINISHED.name, labels): number,
-            (ends.NAME, ends.make_labels(ends.NOW, outcome)): number,
+            (ended_folds.NAME, ended_folds.make_labels(ended_folds.NOW, outcome)): number,
         }
     )
 
@@ -218,5 +218,5 @@ def _write(samples: dict[Sample, float]) -> None:
 
 
 def _make_place(name: str) -> str:
-    labels = ends.express_now() if name == ends.NAME else "%s"
+    labels = ended_folds.express_now() if name == ended_folds.NAME else "%s"
     return f"(%s, {labels}, %s, %s)"

@@ -1,7 +1,7 @@
 """The change feed: every change that clients can see gets a number that only grows.
 
 Who changes something public does it by `touch`, in a transaction opened by `publishing`. As the
-last thing before the commit, after what was counted (`tallies.py`), the clock is raised and its
+last thing before the commit, after what was counted (`counters.py`), the clock is raised and its
 value written into the rows touched. The clock's lock is then held to the commit, and nothing else
 is locked after it: so numbers become visible in their order, no reader of "all above n" can miss
 one, and nobody who waits for the clock is waited for.
@@ -23,8 +23,8 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
+from runapp.changes.counters import gathering
 from runapp.models import Clock, RawData, Removals, SubmissionFold, make_epoch
-from runapp.services.tallies import gathering
 
 _THE_ROW = 1  # made by apps.py
 _touched: ContextVar[set[type[models.Model]] | None] = ContextVar("touched", default=None)

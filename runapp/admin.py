@@ -20,6 +20,7 @@ from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
 from runapp.access import read_scope
+from runapp.audit import record as audit
 from runapp.board.pages import ROWS
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.transitions import Phase
@@ -40,7 +41,6 @@ from runapp.models import (
     Worker,
 )
 from runapp.models.audit import Action, AuditEvent
-from runapp.services import audit
 from runapp.services.deeds import DEEDS, Deed
 from runapp.services.quotas import set_quota
 from runapp.services.raw_data import change_raw_data

@@ -21,9 +21,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from runapp.access import with_scope
+from runapp.audit.sign_ins import note_sign_in
 from runapp.models import AccessToken
 from runapp.services.sign_in import sign_in
-from runapp.services.sign_in_events import note_sign_in
 from runapp.services.tokens import list_live, note_use
 
 _WRONG = "Invalid username/password."

@@ -13,8 +13,8 @@ from django.http.response import HttpResponseBase
 from django.urls import resolve
 from django_prometheus.middleware import PrometheusAfterMiddleware
 
+from runapp.audit import record as audit
 from runapp.common.log_context import HEADER, accept_request_id, following
-from runapp.services import audit
 
 logger = logging.getLogger(__name__)
 

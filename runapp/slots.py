@@ -22,6 +22,7 @@ from django.conf import settings
 from django.db import Error, connections
 
 from runapp import dispatch
+from runapp.audit.record import speak_for_worker
 from runapp.changes.counters import KEEPER_STARTS, count
 from runapp.common.log_context import following
 from runapp.common.retry import Absence, forget_broken_connections
@@ -29,7 +30,6 @@ from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.services import workers
-from runapp.services.audit import speak_for_worker
 from runapp.services.claims import count_work, list_holders, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runapp import dispatch
 from runapp.access import check_may_submit
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.audit import record as audit
 from runapp.changes.feed import note, publishing, touch
 from runapp.common import wire
 from runapp.common.exceptions import Conflict, InvalidInput
@@ -24,7 +25,6 @@ from runapp.common.wire import pack_indices
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.models.audit import Action
 from runapp.queue import lock_claims
-from runapp.services import audit
 from runapp.services.moves import (
     NEVER_TRIED,
     fail_waiting,

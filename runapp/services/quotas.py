@@ -17,10 +17,10 @@ from django.db import connection, models, transaction
 from django.db.models import Count, F
 
 from runapp.allowance import Allowance, Ask, read_standing
+from runapp.audit import record as audit
 from runapp.common.exceptions import InvalidInput
 from runapp.models import DailyUse, Quota, SubmissionFold
 from runapp.models.audit import Action
-from runapp.services import audit
 
 MOST = 2**31 - 1
 

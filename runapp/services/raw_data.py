@@ -14,12 +14,12 @@ from django.dispatch import receiver
 from runapp import dispatch
 from runapp.access import list_audience
 from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.audit import record as audit
 from runapp.changes.feed import note, note_removal, publishing, touch
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import Action
 from runapp.queue import lock_claims
-from runapp.services import audit
 from runapp.services.moves import order_locks, requeue_running
 from runapp.services.quotas import check_room, count_use
 from runapp.storage import Kind

@@ -17,6 +17,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_de
 from django.dispatch import receiver
 
 from runapp.access import list_audience
+from runapp.audit import record as audit
 from runapp.changes.feed import note_removal, publishing
 from runapp.common.exceptions import InvalidInput, NotFound
 from runapp.models import (
@@ -29,7 +30,6 @@ from runapp.models import (
     SubmissionFold,
 )
 from runapp.models.audit import Action
-from runapp.services import audit
 from runapp.services.moves import order_locks
 from runapp.services.raw_data import lock_raw_data
 

@@ -9,10 +9,10 @@ from enum import Enum, StrEnum, auto
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
+from runapp.audit import record as audit
 from runapp.common.exceptions import Conflict, InvalidInput
 from runapp.models import RawData, Submission
 from runapp.models.audit import Action
-from runapp.services import audit
 from runapp.storage import Kind, Tree, compute_tree_digest
 
 

@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from runapp.audit.record import Thing, record
 from runapp.models.audit import Action, AuditEvent, Kind, Via
-from runapp.services.audit import Thing, record
 from tests.factories import JSONClient, make_account, make_client, make_raw_data, read_rows
 from tests.integration.test_lists import find_next, follow
 

@@ -16,10 +16,10 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.dispatch import receiver
 from django.utils import timezone
 
+from runapp.audit import record as audit
+from runapp.audit.record import Entry
 from runapp.models import AccessToken
 from runapp.models.audit import Action
-from runapp.services import audit
-from runapp.services.audit import Entry
 
 _NAMES = ("username", "first_name", "last_name", "email")
 _ROLES = ("is_staff", "is_superuser")

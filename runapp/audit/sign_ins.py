@@ -20,9 +20,9 @@ from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.db import DatabaseError, transaction
 from django.dispatch import receiver
 
+from runapp.audit import record as audit
 from runapp.common.outages import is_outage
 from runapp.models.audit import Action, Kind
-from runapp.services import audit
 
 logger = logging.getLogger(__name__)
 

@@ -148,8 +148,8 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 # Wrong passwords of one name from one address, after which neither is tried for a while
-# (services/sign_in.py).
-AXES_HANDLER = "runapp.services.sign_in.SignInHandler"
+# (accounts/passwords.py).
+AXES_HANDLER = "runapp.accounts.passwords.SignInHandler"
 AXES_FAILURE_LIMIT = read_whole_number("DATARUN_SIGN_IN_FAILURES", 10, least=1)
 AXES_COOLOFF_TIME = timedelta(seconds=read_whole_number("DATARUN_LOCKOUT_SECONDS", 900, least=1))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -157,9 +157,9 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
-AXES_CLIENT_IP_CALLABLE = "runapp.services.sign_in.read_known_address"
-AXES_USERNAME_CALLABLE = "runapp.services.sign_in.read_name"
-AXES_CLIENT_STR_CALLABLE = "runapp.services.sign_in.describe_client"
+AXES_CLIENT_IP_CALLABLE = "runapp.accounts.passwords.read_known_address"
+AXES_USERNAME_CALLABLE = "runapp.accounts.passwords.read_name"
+AXES_CLIENT_STR_CALLABLE = "runapp.accounts.passwords.describe_client"
 AXES_LOCKOUT_CALLABLE = "runapp.views.plain.answer_locked"
 
 LANGUAGE_CODE = "en"

@@ -19,7 +19,8 @@ from django.utils.html import format_html
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
-from runapp.access import read_scope
+from runapp.accounts.access import read_scope
+from runapp.accounts.quotas import set_quota
 from runapp.audit import record as audit
 from runapp.board.pages import ROWS
 from runapp.common.error_codes import ERROR_CODES
@@ -42,7 +43,6 @@ from runapp.models import (
 )
 from runapp.models.audit import Action, AuditEvent
 from runapp.services.deeds import DEEDS, Deed
-from runapp.services.quotas import set_quota
 from runapp.services.raw_data import change_raw_data
 from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen

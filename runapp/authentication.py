@@ -20,11 +20,11 @@ from rest_framework.authentication import BasicAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from runapp.access import with_scope
+from runapp.accounts.access import with_scope
+from runapp.accounts.passwords import sign_in
+from runapp.accounts.tokens import list_live, note_use
 from runapp.audit.sign_ins import note_sign_in
 from runapp.models import AccessToken
-from runapp.services.sign_in import sign_in
-from runapp.services.tokens import list_live, note_use
 
 _WRONG = "Invalid username/password."
 _ENDED = "The account, its password or its token is good no more."

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from runapp.access import ANYBODY, READERS, Roles, Scope
+from runapp.accounts.access import ANYBODY, READERS, Roles, Scope
 from runapp.common import wire
 from runapp.models import Predictions, RawData, Submission
 from runapp.selectors import Circumstances

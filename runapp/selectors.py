@@ -27,7 +27,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce, Greatest, Now
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound
 from runapp.common.transitions import Phase
 from runapp.models import (

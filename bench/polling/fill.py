@@ -41,8 +41,8 @@ def fill(*, n_folds: int) -> str:
     """Make an account with folds; return its token."""
     from django.contrib.auth.models import User
 
+    from runapp.accounts.tokens import create_token
     from runapp.models import Clock, RawData
-    from runapp.services.tokens import create_token
 
     owner = User.objects.create(username="poller")
     dataset = RawData.objects.create(

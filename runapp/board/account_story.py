@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 
-from runapp.access import READERS, Scope
-from runapp.allowance import Measure, Standing, read_allowance, read_standing
+from runapp.accounts.access import READERS, Scope
+from runapp.accounts.quota_use import Measure, Standing, read_allowance, read_standing
 from runapp.board.fold_lines import Line, Use, read_lines
 from runapp.board.history import History, read_deeds_of, read_history_of_submission
 from runapp.common.exceptions import Forbidden, NotFound

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold
 from runapp.selectors import Circumstances, read_circumstances

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
-from runapp.access import READERS, Scope
+from runapp.accounts.access import READERS, Scope
 from runapp.board.fold_lines import KB_IN_MB, name_kind
 from runapp.board.history import History, read_history_of_fold
 from runapp.common.exceptions import NotFound

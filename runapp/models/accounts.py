@@ -74,7 +74,7 @@ class FairShare(models.Model):
 
 
 class Quota(models.Model):
-    """What an account may have and do where that differs from the settings (`allowance.py`).
+    """What an account may have and do beside the settings (`accounts/quota_use.py`).
 
     Its row is also the lock under which posts are counted against the limits.
     """

@@ -20,8 +20,9 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
-from runapp.access import check_may_submit
-from runapp.allowance import Allowance, Ask, read_allowance, read_standing
+from runapp.accounts.access import check_may_submit
+from runapp.accounts.quota_use import Allowance, Ask, read_allowance, read_standing
+from runapp.accounts.quotas import count_use
 from runapp.changes.feed import note, publishing
 from runapp.common.exceptions import (
     Conflict,
@@ -38,7 +39,6 @@ from runapp.common.wire import pack_indices
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, post_fold
 from runapp.services.moves import fail_waiting
-from runapp.services.quotas import count_use
 from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     Force,

@@ -19,6 +19,7 @@ from django.db import models, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F
 from django.db.models.functions import Now
 
+from runapp.accounts.quotas import refund_folds
 from runapp.changes.counters import LEASES_EXPIRED, count
 from runapp.changes.feed import publishing, touch
 from runapp.common.log_context import following
@@ -33,7 +34,6 @@ from runapp.services.attempts import (
     refuse_write,
 )
 from runapp.services.moves import NO_RESULTS, fail_waiting, move
-from runapp.services.quotas import refund_folds
 from runapp.services.shares import charge, settle
 
 logger = logging.getLogger(__name__)

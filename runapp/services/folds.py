@@ -13,8 +13,9 @@ from django.db.models.functions import Now
 from numpy.typing import NDArray
 
 from runapp import dispatch
-from runapp.access import check_may_submit
-from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.accounts.access import check_may_submit
+from runapp.accounts.quota_use import Allowance, Ask, read_allowance
+from runapp.accounts.quotas import check_room, count_use, refund_folds
 from runapp.audit import record as audit
 from runapp.changes.feed import note, publishing, touch
 from runapp.common import wire
@@ -32,7 +33,6 @@ from runapp.services.moves import (
     requeue_running,
     take_from_workers,
 )
-from runapp.services.quotas import check_room, count_use, refund_folds
 from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     CodeChange,

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db import models
 from numpy.typing import NDArray
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import FINISHED, Phase, State
 from runapp.models import Predictions, SubmissionFold

@@ -12,8 +12,9 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from runapp import dispatch
-from runapp.access import list_audience
-from runapp.allowance import Allowance, Ask, read_allowance
+from runapp.accounts.access import list_audience
+from runapp.accounts.quota_use import Allowance, Ask, read_allowance
+from runapp.accounts.quotas import check_room, count_use
 from runapp.audit import record as audit
 from runapp.changes.feed import note, note_removal, publishing, touch
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
@@ -21,7 +22,6 @@ from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import Action
 from runapp.queue import lock_claims
 from runapp.services.moves import order_locks, requeue_running
-from runapp.services.quotas import check_room, count_use
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."

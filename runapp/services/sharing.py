@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
 from django.dispatch import receiver
 
-from runapp.access import list_audience
+from runapp.accounts.access import list_audience
 from runapp.audit import record as audit
 from runapp.changes.feed import note_removal, publishing
 from runapp.common.exceptions import InvalidInput, NotFound

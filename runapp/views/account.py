@@ -9,8 +9,8 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.access import read_scope
-from runapp.allowance import Allowance, Measure, Standing, read_allowance, read_standing
+from runapp.accounts.access import read_scope
+from runapp.accounts.quota_use import Allowance, Measure, Standing, read_allowance, read_standing
 from runapp.common.exceptions import Forbidden
 from runapp.views.base import DatarunView
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from runapp.access import Scope, read_scope
+from runapp.accounts.access import Scope, read_scope
 from runapp.authentication import renew_account
 from runapp.common.exceptions import LengthRequired
 from runapp.common.outages import is_locked

@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from runapp import dispatch, streams
-from runapp.allowance import Measure, read_allowance
+from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.common.exceptions import DatarunError, InvalidInput
 from runapp.exception_handler import handle_exception
 from runapp.models import RawData, SubmissionFold

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.allowance import Measure, read_allowance
+from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.common.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.models import Submission, SubmissionFold

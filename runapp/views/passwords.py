@@ -7,9 +7,9 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.accounts.passwords import change_password
 from runapp.common.exceptions import Forbidden
 from runapp.serializers import PasswordInput
-from runapp.services.passwords import change_password
 from runapp.views.base import DatarunView, read_input
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.csrf import csrf_failure
 
+from runapp.accounts.passwords import LOCKED, count_failures, find_wait, read_name
 from runapp.common.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
-from runapp.services.sign_in import LOCKED, count_failures, find_wait, read_name
 from runapp.views.ops.base import protect, show
 
 

@@ -12,7 +12,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from runapp import streams
-from runapp.access import READERS
+from runapp.accounts.access import READERS
 from runapp.common import npy
 from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageError
 from runapp.common.transitions import Phase

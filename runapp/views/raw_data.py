@@ -11,8 +11,8 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
-from runapp.allowance import Measure, read_allowance
+from runapp.accounts.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
+from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.common import wire
 from runapp.common.exceptions import NotFound
 from runapp.filters import RawDataFilter

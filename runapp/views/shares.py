@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.access import MANAGERS, NOBODY_ELSE
+from runapp.accounts.access import MANAGERS, NOBODY_ELSE
 from runapp.models import Share
 from runapp.serializers import ShareInput
 from runapp.services import sharing

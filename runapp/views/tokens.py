@@ -8,10 +8,10 @@ from django.contrib.auth.models import User
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runapp.accounts import tokens as services
 from runapp.common.exceptions import Forbidden
 from runapp.models import AccessToken
 from runapp.serializers import TokenInput
-from runapp.services import tokens as services
 from runapp.views.base import DatarunView, read_input
 
 

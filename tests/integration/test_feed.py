@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.changes import feed
 from runapp.changes.feed import publishing, touch
 from runapp.models import Clock, RawData, SubmissionFold

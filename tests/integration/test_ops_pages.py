@@ -16,11 +16,11 @@ from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from runapp.accounts.quotas import set_quota
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
-from runapp.services.quotas import set_quota
 from runapp.services.sharing import share_raw_data
 from runapp.storage import Bin
 from tests.factories import (

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from runapp import rows
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import SubmissionFold
 from runapp.services.predictions import hand_out_listed

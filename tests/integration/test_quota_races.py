@@ -13,13 +13,13 @@ from django.contrib.auth.models import User
 from django.db.models import Sum
 from django.db.models.functions import Now
 
+from runapp.accounts.quotas import set_quota
 from runapp.common.exceptions import Conflict
 from runapp.models import DailyUse, FoldAttempt, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
 from runapp.services.claims import claim_fold, reap_expired
 from runapp.services.folds import cancel_fold
-from runapp.services.quotas import set_quota
 from tests.effort import FACTOR
 from tests.factories import (
     make_account,

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import F, Sum
 from django.db.models.functions import Now
 
+from runapp.accounts.quotas import set_quota
 from runapp.models import DailyUse, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.services.attempts import begin_attempt
@@ -23,7 +24,6 @@ from runapp.services.claims import (
     return_split,
 )
 from runapp.services.folds import cancel_fold
-from runapp.services.quotas import set_quota
 from runapp.services.raw_data import request_split
 from runapp.services.retention import prune
 from tests.factories import (

@@ -14,13 +14,13 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 
 from runapp import waiting
+from runapp.accounts.tokens import revoke_token
 from runapp.changes.feed import publishing, touch
 from runapp.models import AccessToken, SubmissionFold
 from runapp.services.accounts import disable_account
 from runapp.services.folds import cancel_fold
 from runapp.services.predictions import take_back
 from runapp.services.sharing import share_raw_data
-from runapp.services.tokens import revoke_token
 from tests.factories import (
     finish_fold,
     make_account,

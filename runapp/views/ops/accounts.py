@@ -7,7 +7,7 @@ import logging
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.board.account_story import read_account_story, read_file, read_submission_story
 from runapp.common.exceptions import Forbidden, StorageAway, StorageError
 from runapp.views.ops.base import for_operators, show, show_live

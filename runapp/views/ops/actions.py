@@ -10,7 +10,7 @@ from datetime import datetime
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.board.fold_lines import Line, read_lines
 from runapp.board.pages import ROWS
 from runapp.common.transitions import Phase

@@ -16,7 +16,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from runapp.access import Scope, read_scope
+from runapp.accounts.access import Scope, read_scope
 from runapp.board.overview import read_pulse
 from runapp.common.exceptions import NotFound
 from runapp.services.deeds import DEEDS, Deed

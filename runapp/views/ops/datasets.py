@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_safe
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.board.dataset_story import read_dataset_story
 from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
 from runapp.board.pages import Place

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.board.fold_lines import read_lines
 from runapp.board.fold_story import read_story
 from runapp.board.pages import ROWS, SORTS, Place, cut, sort

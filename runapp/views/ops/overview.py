@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
 from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets, read_totals
 from runapp.board.roster import Entry, list_entries
 from runapp.board.throughput import read_throughput

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from runapp.allowance import Allowance, Ask, Measure, Standing, Use
+from runapp.accounts.quota_use import Allowance, Ask, Measure, Standing, Use
 from runapp.common.exceptions import QuotaExceeded
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

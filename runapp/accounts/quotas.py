@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import connection, models, transaction
 from django.db.models import Count, F
 
-from runapp.allowance import Allowance, Ask, read_standing
+from runapp.accounts.quota_use import Allowance, Ask, read_standing
 from runapp.audit import record as audit
 from runapp.common.exceptions import InvalidInput
 from runapp.models import DailyUse, Quota, SubmissionFold

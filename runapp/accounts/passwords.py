@@ -1,4 +1,4 @@
-"""Sign-ins by password: which are refused unseen, and what is noted of the others.
+"""Passwords: which sign-ins by them are refused unseen, what is noted of the others; new ones.
 
 django-axes keeps the count of wrong passwords, by name and address together: so nobody locks out
 somebody else's account from elsewhere. Who signs in by a form is seen by axes' own backend; who
@@ -23,14 +23,16 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.hashers import make_password, verify_password
 from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import ValidationError
 from django.db import DatabaseError, models
 from django.db.models import Max, Q, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
 from runapp.common.client_address import read_address
-from runapp.common.exceptions import TooMany
+from runapp.common.exceptions import InvalidInput, TooMany
 from runapp.common.outages import is_read_only
 
 logger = logging.getLogger(__name__)
@@ -201,3 +203,36 @@ def _unless_read_only() -> Iterator[None]:
         if not is_read_only(error):
             raise
         logger.warning("a sign-in was not noted: %s", " ".join(str(error).split()))
+
+
+def change_password(*, account: User, old_password: str, new_password: str, request: Any) -> None:
+    """Give an account another password; sessions and remembered credentials of the old one end.
+
+    Parameters
+    ----------
+    account : User
+        Whose password it is.
+    old_password : str
+        The one that it has; a wrong one counts as a failed sign-in.
+    new_password : str
+        The one that it gets.
+    request : HttpRequest
+        Where the wish comes from.
+
+    Raises
+    ------
+    InvalidInput
+        When the old password is wrong, or the new one against the rules.
+    TooMany
+        When too many wrong ones came before it.
+    """
+    if not sign_in(account=account, name=account.username, password=old_password, request=request):
+        raise InvalidInput("This is not the password.", field="old_password", code="wrong_password")
+    try:
+        validate_password(new_password, user=account)
+    except ValidationError as error:
+        raise InvalidInput(
+            " ".join(error.messages), field="new_password", code="weak_password"
+        ) from error
+    account.set_password(new_password)
+    account.save(update_fields=["password"])

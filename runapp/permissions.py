@@ -1,4 +1,4 @@
-"""Who may do what, beyond seeing one's own rows (selectors.py)."""
+"""Who may do what, beyond seeing one's own rows (accounts/visible_rows.py)."""
 
 from __future__ import annotations
 

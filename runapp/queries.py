@@ -13,8 +13,8 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from runapp.common.exceptions import Gone, InvalidInput
 from runapp.cursors import Cursor, decode_cursor
 from runapp.filters import Filters
+from runapp.lists.feed import Feed
 from runapp.rows import AnyColumn
-from runapp.selectors import Feed
 
 MOST_ROWS = 10_000
 # A client that knows nothing yet.

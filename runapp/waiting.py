@@ -17,7 +17,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connections
 
-from runapp.selectors import read_clock
+from runapp.lists.feed import read_clock
 from runapp.streams import release_connection
 
 logger = logging.getLogger(__name__)

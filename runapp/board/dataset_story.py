@@ -19,7 +19,7 @@ from runapp.board.overview import DatasetLine, find_dataset
 from runapp.common.exceptions import NotFound
 from runapp.common.transitions import Phase, State
 from runapp.models import RawData, Submission, SubmissionFold
-from runapp.selectors import list_live_workers
+from runapp.scheduling.live_workers import list_live_workers
 
 SUBMISSIONS_ON_PAGE = 20
 FOLDS_IN_ROW = 30

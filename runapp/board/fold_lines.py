@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from runapp.accounts.access import Scope
 from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold
-from runapp.selectors import Circumstances, read_circumstances
+from runapp.scheduling.waiting import Circumstances, read_circumstances
 
 _COLUMNS = (
     *("pk", "databoard_sf_id", "owner_id", "owner__username"),

@@ -15,7 +15,7 @@ from runapp.board.history import History, read_history_of_fold
 from runapp.common.exceptions import NotFound
 from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold, Worker
-from runapp.selectors import read_circumstances
+from runapp.scheduling.waiting import read_circumstances
 
 # Of a log that is longer, so many lines of its beginning and of its end are shown.
 HEAD_LINES = TAIL_LINES = 100

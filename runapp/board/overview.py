@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce, Least, Now
 
 from runapp.common.transitions import Phase, State
 from runapp.models import Clock, RawData, SubmissionFold, Worker, keep_phase
-from runapp.selectors import get_live_seconds
+from runapp.scheduling.live_workers import get_live_seconds
 
 # Of all folds, of one dataset's, and of those of each of many.
 MOST_COUNTED = 10_000

@@ -12,7 +12,7 @@ from django.db.models.functions import Cast, Now
 
 from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold, Worker, keep_phase
-from runapp.selectors import get_live_seconds
+from runapp.scheduling.live_workers import get_live_seconds
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from runapp.common.exceptions import StorageAway
 from runapp.dispatch import REFUSALS
-from runapp.selectors import list_live_workers
+from runapp.scheduling.live_workers import list_live_workers
 from runapp.storage import RemoteStorage
 from runapp.storage.configured import get_storage
 

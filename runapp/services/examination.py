@@ -18,7 +18,7 @@ from runapp.common.exceptions import DatarunError
 from runapp.models import Clock, RawData
 from runapp.runner.levels import Level as Seal
 from runapp.runner.promises import SelfTest, name_promises
-from runapp.selectors import list_live_workers
+from runapp.scheduling.live_workers import list_live_workers
 from runapp.services.condition import NEEDS, Finding, Level
 from runapp.services.fitness import examine_worker, read_versions
 from runapp.storage import Kind

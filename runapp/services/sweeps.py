@@ -23,8 +23,8 @@ from runapp import dispatch
 from runapp.board.overview import MOST_COUNTED, Count
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, Clock, Folds
+from runapp.scheduling.live_workers import count_live_slots
 from runapp.search import Search
-from runapp.selectors import count_live_slots
 from runapp.services.deeds import Deed, carry_out
 from runapp.services.steering import Seen
 

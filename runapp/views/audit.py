@@ -9,10 +9,10 @@ from django.db.models import QuerySet
 from rest_framework.permissions import IsAuthenticated
 
 from runapp.filters import AuditFilter
+from runapp.lists.feed import Feed, list_events, read_feed_of_events
 from runapp.models.audit import AuditEvent
 from runapp.permissions import MayReadAudit
 from runapp.rows import AUDIT_COLUMNS, AnyColumn
-from runapp.selectors import Feed, list_events, read_feed_of_events
 from runapp.views.lists import ListView
 
 

@@ -11,8 +11,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp.accounts.quota_use import Measure, read_allowance
+from runapp.accounts.visible_rows import get_fold, get_raw_data, list_folds, list_submissions
 from runapp.common.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
+from runapp.lists.feed import Feed, read_feed, read_feed_of_folds
 from runapp.models import Submission, SubmissionFold
 from runapp.position import find_position
 from runapp.rows import (
@@ -23,16 +25,7 @@ from runapp.rows import (
     RowReader,
     make_fold_columns,
 )
-from runapp.selectors import (
-    Feed,
-    get_fold,
-    get_raw_data,
-    list_folds,
-    list_submissions,
-    read_circumstances,
-    read_feed,
-    read_feed_of_folds,
-)
+from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import PriorityInput, SubmissionFoldInput
 from runapp.services import folds as services
 from runapp.services.submissions import PostedSubmission

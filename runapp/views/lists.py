@@ -17,6 +17,7 @@ from rest_framework.request import Request
 
 from runapp import streams
 from runapp.filters import Filters
+from runapp.lists.feed import Feed
 from runapp.queries import ListQuery, pick_columns, read_list_query
 from runapp.rows import (
     OWNER,
@@ -26,7 +27,6 @@ from runapp.rows import (
     RowReader,
     read_in_order,
 )
-from runapp.selectors import Feed
 from runapp.views.base import DatarunView
 from runapp.waiting import RETRY_AFTER_SECONDS, WATCH, parse_prefer
 

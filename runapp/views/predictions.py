@@ -13,12 +13,12 @@ from rest_framework.request import Request
 
 from runapp import streams
 from runapp.accounts.access import READERS
+from runapp.accounts.visible_rows import get_fold, get_raw_data
 from runapp.common import npy
 from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageError
 from runapp.common.transitions import Phase
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
-from runapp.selectors import get_fold, get_raw_data
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.services import predictions as services
 from runapp.services.predictions import HandedOut

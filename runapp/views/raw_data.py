@@ -13,13 +13,14 @@ from rest_framework.response import Response
 
 from runapp.accounts.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
 from runapp.accounts.quota_use import Measure, read_allowance
+from runapp.accounts.visible_rows import get_raw_data, list_raw_data
 from runapp.common import wire
 from runapp.common.exceptions import NotFound
 from runapp.filters import RawDataFilter
+from runapp.lists.feed import Feed, read_feed
 from runapp.models import RawData
 from runapp.permissions import MayPostDatasets
 from runapp.rows import OWNER, RAW_DATA_COLUMNS, AnyColumn, RowReader
-from runapp.selectors import Feed, get_raw_data, list_raw_data, read_feed
 from runapp.serializers import (
     CustomSplitInput,
     FoldsInput,

@@ -269,7 +269,7 @@ def test_event_that_is_committed_late_is_news() -> None:
     ],
 )
 def test_page_is_read_by_an_index(narrow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runapp.selectors._LATEST_EVENTS", 30)  # a small part of what there is
+    monkeypatch.setattr("runapp.lists.feed._LATEST_EVENTS", 30)  # a small part of what there is
     client = make_reader()
     make_events(n_events=3000)
     with connection.cursor() as cursor:

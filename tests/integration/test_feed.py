@@ -12,9 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from runapp.accounts.access import Scope
 from runapp.changes import feed
 from runapp.changes.feed import publishing, touch
+from runapp.lists.feed import read_feed
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.selectors import read_feed
 from runapp.services import folds, raw_data, retention
 from tests.factories import (
     finish_fold,

@@ -19,7 +19,7 @@ from datarun.processes import Part
 from runapp.checks import list_local_parts
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
-from runapp.selectors import get_live_seconds
+from runapp.scheduling.live_workers import get_live_seconds
 from runapp.services.workers import beat
 from tests.factories import make_account, make_fold, make_ready_dataset, make_self_test
 

@@ -215,7 +215,7 @@ def test_error_codes_told_to_operators_exist() -> None:
     ("page", "heading"), [("api.md", "Why a fold waits"), ("operations.md", "When a fold waits")]
 )
 def test_reasons_to_wait_are_those_of_the_code(page: str, heading: str) -> None:
-    tree = ast.parse((PROJECT / "runapp" / "selectors.py").read_text())
+    tree = ast.parse((PROJECT / "runapp" / "scheduling" / "waiting.py").read_text())
     (explain,) = [
         node for node in ast.walk(tree) if getattr(node, "name", None) == "explain_waiting"
     ]

@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from runapp import streams
 from runapp.filters import AuditFilter
+from runapp.lists.feed import list_events
 from runapp.management.tables import check_tables_exist
 from runapp.rows import AUDIT_COLUMNS, PIECE_ROWS, Row, RowReader
-from runapp.selectors import list_events
 
 
 class Command(BaseCommand):

@@ -11,10 +11,10 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
+from runapp.accounts.visible_rows import get_raw_data
 from runapp.board.dataset_story import read_dataset_story
 from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
 from runapp.board.pages import Place
-from runapp.selectors import get_raw_data
 from runapp.services.raw_data import change_raw_data
 from runapp.views.ops.base import by_form, for_operators, show_live
 

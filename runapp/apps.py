@@ -17,7 +17,7 @@ class RunappConfig(AppConfig):
         # isort: off
         import runapp.checks
         import runapp.audit.account_changes
-        import runapp.services.accounts
+        import runapp.scheduling.disabled_accounts
         import runapp.services.raw_data
         import runapp.services.sharing
         import runapp.audit.sign_ins  # noqa: F401

@@ -21,7 +21,6 @@ from celery import bootsteps, current_app, signals
 from django.conf import settings
 from django.db import Error, connections
 
-from runapp import dispatch
 from runapp.audit.record import speak_for_worker
 from runapp.changes.counters import KEEPER_STARTS, count
 from runapp.common.log_context import following
@@ -29,8 +28,10 @@ from runapp.common.retry import Absence, forget_broken_connections
 from runapp.runner.host import Host, survey_host
 from runapp.runner.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
+from runapp.scheduling import dispatch
+from runapp.scheduling.claims import count_work, list_holders, reap_expired, return_all
+from runapp.scheduling.fair_share import decay_shares
 from runapp.services import workers
-from runapp.services.claims import count_work, list_holders, reap_expired, return_all
 from runapp.services.fitness import (
     examine_worker,
     is_fit,
@@ -39,7 +40,6 @@ from runapp.services.fitness import (
     warn_if_lowered,
 )
 from runapp.services.heartbeat import ThreadedHeartbeat
-from runapp.services.shares import decay_shares
 from runapp.services.work import Detours, Step, run_next
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from runapp import dispatch, slots
-from runapp.services.claims import reap_expired
-from runapp.services.shares import decay_shares
+from runapp import slots
+from runapp.scheduling import dispatch
+from runapp.scheduling.claims import reap_expired
+from runapp.scheduling.fair_share import decay_shares
 
 
 @shared_task(name=dispatch.TASK_NAME, ignore_result=True, acks_late=False)

@@ -147,7 +147,7 @@ class SubmissionFold(models.Model):
         ]
         indexes = [
             models.Index(
-                # One probe finds the first fold of an account on a dataset (queue.py).
+                # One probe finds the first fold of an account on a dataset (scheduling/queue.py).
                 fields=["priority", "owner", "raw_data", "rank", "id"],
                 name="fold_queue",
                 condition=Q(phase="waiting"),

@@ -27,8 +27,8 @@ from runapp.accounts.access import Scope
 from runapp.accounts.visible_rows import find_single
 from runapp.common.transitions import Phase
 from runapp.models import Clock, FairShare, RawData, SubmissionFold, keep_phase
-from runapp.queue import get_cap
 from runapp.scheduling.live_workers import list_live_workers
+from runapp.scheduling.queue import get_cap
 
 
 @dataclass(frozen=True)

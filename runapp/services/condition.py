@@ -20,7 +20,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from runapp.common.exceptions import StorageAway
-from runapp.dispatch import REFUSALS
+from runapp.scheduling.dispatch import REFUSALS
 from runapp.scheduling.live_workers import list_live_workers
 from runapp.storage import RemoteStorage
 from runapp.storage.configured import get_storage

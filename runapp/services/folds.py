@@ -12,7 +12,6 @@ from django.db.models import F
 from django.db.models.functions import Now
 from numpy.typing import NDArray
 
-from runapp import dispatch
 from runapp.accounts.access import check_may_submit
 from runapp.accounts.quota_use import Allowance, Ask, read_allowance
 from runapp.accounts.quotas import check_room, count_use, refund_folds
@@ -25,8 +24,9 @@ from runapp.common.transitions import Phase, State
 from runapp.common.wire import pack_indices
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.models.audit import Action
-from runapp.queue import lock_claims
-from runapp.services.moves import (
+from runapp.scheduling import dispatch
+from runapp.scheduling.queue import lock_claims
+from runapp.scheduling.state_changes import (
     NEVER_TRIED,
     fail_waiting,
     move,

@@ -17,7 +17,7 @@ from runapp.accounts.access import Scope
 from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import FINISHED, Phase, State
 from runapp.models import Predictions, SubmissionFold
-from runapp.services.moves import order_locks
+from runapp.scheduling.state_changes import order_locks
 from runapp.storage import Bin, Kind, Pulse
 
 # SQLite takes a bounded number of parameters in one statement.

@@ -11,7 +11,6 @@ from django.db.models.functions import Now
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
-from runapp import dispatch
 from runapp.accounts.access import list_audience
 from runapp.accounts.quota_use import Allowance, Ask, read_allowance
 from runapp.accounts.quotas import check_room, count_use
@@ -20,8 +19,9 @@ from runapp.changes.feed import note, note_removal, publishing, touch
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificModuleMissing
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import Action
-from runapp.queue import lock_claims
-from runapp.services.moves import order_locks, requeue_running
+from runapp.scheduling import dispatch
+from runapp.scheduling.queue import lock_claims
+from runapp.scheduling.state_changes import order_locks, requeue_running
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."

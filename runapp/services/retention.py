@@ -32,7 +32,7 @@ from runapp.models import (
     SubmissionFold,
     Worker,
 )
-from runapp.services.moves import order_locks
+from runapp.scheduling.state_changes import order_locks
 from runapp.storage import Bin, Kind, StoredBlob
 from runapp.storage.blobs import digest_tree
 from runapp.storage.configured import get_storage

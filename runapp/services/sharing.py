@@ -30,7 +30,7 @@ from runapp.models import (
     SubmissionFold,
 )
 from runapp.models.audit import Action
-from runapp.services.moves import order_locks
+from runapp.scheduling.state_changes import order_locks
 from runapp.services.raw_data import lock_raw_data
 
 TAKEN = "This dataset is shared so already."

@@ -23,7 +23,7 @@ from runapp.runner import columns
 from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob, Usage
 from runapp.runner.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
-from runapp.services.claims import (
+from runapp.scheduling.claims import (
     WORKER_LEFT,
     end_split_in_error,
     held_split,
@@ -31,9 +31,9 @@ from runapp.services.claims import (
     return_split,
     tell_split,
 )
+from runapp.scheduling.results import describe, name_our_fault, write_log
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.pulse import Interrupted, make_pulse
-from runapp.services.telling import describe, name_our_fault, write_log
 from runapp.storage import BlobWriter, Kind
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from datetime import datetime
 
 from django.db.models.functions import Now
 
-from runapp import dispatch
 from runapp.audit import record as audit
 from runapp.changes.feed import publishing
 from runapp.common.exceptions import Conflict, NotFound
@@ -20,8 +19,9 @@ from runapp.common.log_context import get_request_id
 from runapp.common.transitions import Phase, State
 from runapp.models import Predictions, RawData, SubmissionFold
 from runapp.models.audit import Action
+from runapp.scheduling import dispatch
+from runapp.scheduling.state_changes import NEVER_TRIED, move
 from runapp.services.folds import lock_state
-from runapp.services.moves import NEVER_TRIED, move
 
 
 @dataclass(frozen=True)

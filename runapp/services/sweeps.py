@@ -19,10 +19,10 @@ from typing import Any
 from django.db.models import QuerySet, Subquery
 from django.db.models.functions import Now
 
-from runapp import dispatch
 from runapp.board.overview import MOST_COUNTED, Count
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, Clock, Folds
+from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
 from runapp.search import Search
 from runapp.services.deeds import Deed, carry_out

@@ -35,22 +35,28 @@ from runapp.runner.contract import (
     Usage,
 )
 from runapp.runner.supervisor import Supervisor
-from runapp.services.attempts import (
+from runapp.scheduling.attempts import (
     begin_attempt,
     has_ended,
     held_fold,
     record_attempt,
     refuse_write,
 )
-from runapp.services.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
+from runapp.scheduling.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
+from runapp.scheduling.fair_share import settle
+from runapp.scheduling.results import (
+    describe,
+    hide_home,
+    name_our_fault,
+    show_usage,
+    tally_usage,
+    write_log,
+)
+from runapp.scheduling.state_changes import move
 from runapp.services.folds import CANCELLED, fail_siblings
 from runapp.services.heartbeat import Heartbeat
-from runapp.services.moves import move
 from runapp.services.predictions import store_predictions
 from runapp.services.pulse import Interrupted, make_pulse
-from runapp.services.shares import settle
-from runapp.services.telling import describe, hide_home, name_our_fault, write_log
-from runapp.services.usage import show_usage, tally_usage
 from runapp.storage import Kind, Pulse
 
 logger = logging.getLogger(__name__)

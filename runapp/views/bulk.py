@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from runapp import dispatch, streams
+from runapp import streams
 from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_raw_data
 from runapp.common.exceptions import DatarunError, InvalidInput
@@ -22,6 +22,7 @@ from runapp.exception_handler import handle_exception
 from runapp.models import RawData, SubmissionFold
 from runapp.queries import MOST_ROWS, pick_columns, read_fields
 from runapp.rows import OWNER, Row, RowReader, make_fold_columns
+from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
 from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import SubmissionFoldInput

@@ -16,7 +16,6 @@ from runapp.common.exceptions import Forbidden, NotFound
 from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.lists.feed import Feed, read_feed, read_feed_of_folds
 from runapp.models import Submission, SubmissionFold
-from runapp.position import find_position
 from runapp.rows import (
     LIGHT_COLUMNS,
     OWNER,
@@ -25,6 +24,7 @@ from runapp.rows import (
     RowReader,
     make_fold_columns,
 )
+from runapp.scheduling.position import find_position
 from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import PriorityInput, SubmissionFoldInput
 from runapp.services import folds as services

@@ -23,8 +23,8 @@ from runapp.changes.feed import publishing
 from runapp.common.exceptions import Conflict
 from runapp.common.transitions import Phase, State
 from runapp.models import Predictions, RawData, SubmissionFold
+from runapp.scheduling.state_changes import NEVER_TRIED, move
 from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.moves import NEVER_TRIED, move
 from runapp.services.predictions import store_predictions
 
 # How often a transaction is held between its number and its commit, and for how long.

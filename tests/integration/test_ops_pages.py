@@ -20,7 +20,7 @@ from runapp.accounts.quotas import set_quota
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
+from runapp.scheduling.attempts import begin_attempt
 from runapp.services.sharing import share_raw_data
 from runapp.storage import Bin
 from tests.factories import (

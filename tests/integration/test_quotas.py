@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 from runapp.accounts.quotas import set_quota
 from runapp.models import DailyUse, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import (
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import (
     MOST_FALSE_STARTS,
     claim_fold,
     claim_split,

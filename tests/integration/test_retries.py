@@ -7,8 +7,8 @@ import pytest
 from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, return_fold
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, return_fold
 from runapp.services.folds import cancel_fold
 from runapp.services.training import run_fold
 from tests.doubles import USAGE, InstantSupervisor

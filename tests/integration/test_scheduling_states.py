@@ -29,9 +29,9 @@ from runapp.common.exceptions import Conflict
 from runapp.common.transitions import Phase, State, is_allowed
 from runapp.models import DailyUse, FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.accounts import disable_account, enable_account
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, reap_expired, renew_fold, return_fold
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, reap_expired, renew_fold, return_fold
+from runapp.scheduling.disabled_accounts import disable_account, enable_account
 from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.raw_data import change_raw_data
 from runapp.services.training import run_fold

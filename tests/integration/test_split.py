@@ -16,7 +16,7 @@ from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner import columns
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold, claim_split, renew_split, return_split
+from runapp.scheduling.claims import claim_fold, claim_split, renew_split, return_split
 from runapp.services.raw_data import request_split
 from runapp.storage import Kind
 from tests.factories import (

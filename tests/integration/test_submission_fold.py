@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from runapp.models import Predictions, Submission, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold
+from runapp.scheduling.claims import claim_fold
 from runapp.services.submissions import find_submission
 from runapp.storage import bins
 from tests.doubles import make_predictions

@@ -8,9 +8,9 @@ import pytest
 
 from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import FrameKind
+from runapp.scheduling.attempts import held_fold
+from runapp.scheduling.claims import claim_fold
 from runapp.services import folds
-from runapp.services.attempts import held_fold
-from runapp.services.claims import claim_fold
 from tests.factories import (
     Outcome,
     finish_fold,

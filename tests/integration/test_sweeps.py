@@ -219,7 +219,7 @@ def test_no_more_hints_are_published_than_slots_or_folds(
     beat(name="w", slots=n_slots, self_test=None)
     hints: list[str | None] = []
     monkeypatch.setattr(
-        "runapp.dispatch.publish", lambda *, task_id=None: hints.append(task_id) or True
+        "runapp.scheduling.dispatch.publish", lambda *, task_id=None: hints.append(task_id) or True
     )
 
     with TestCase.captureOnCommitCallbacks(execute=True):
@@ -259,7 +259,7 @@ def test_counts_end_at_their_bound(
 def test_two_sweeps_at_once_do_it_to_each_fold_once(
     name: str, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id=None: True)
+    monkeypatch.setattr("runapp.scheduling.dispatch.publish", lambda *, task_id=None: True)
     make_folds(ada, iris, range(20))
     if name == "rerun":
         work(outcome=Outcome.WALL_LIMIT)

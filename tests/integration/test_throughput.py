@@ -17,10 +17,10 @@ from runapp.changes.ended_folds import Outcome as End
 from runapp.changes.feed import publishing
 from runapp.models import Clock, RawData, SubmissionFold, Tally
 from runapp.runner.contract import Outcome
+from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.state_changes import fail_waiting
 from runapp.services import metrics
-from runapp.services.claims import claim_fold
 from runapp.services.folds import cancel_fold
-from runapp.services.moves import fail_waiting
 from runapp.services.retention import prune
 from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor

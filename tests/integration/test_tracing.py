@@ -16,8 +16,8 @@ from django.db.models.functions import Now
 from datarun.logs import Form, make_formatter
 from runapp.models import RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, claim_split, reap_expired
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, claim_split, reap_expired
 from runapp.services.raw_data import request_split
 from tests.factories import (
     make_client,

@@ -16,7 +16,7 @@ from runapp.board.pages import ROWS, SORTS, Place, cut, sort
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.exceptions import NotFound
 from runapp.models import SubmissionFold
-from runapp.position import find_position
+from runapp.scheduling.position import find_position
 from runapp.search import PHASES, PRIORITIES, STATES, Search
 from runapp.views.ops.base import for_operators, show, show_live
 

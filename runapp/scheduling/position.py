@@ -22,8 +22,8 @@ from django.db.models.functions import Coalesce, Now
 
 from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold, keep_phase
-from runapp.queue import FIRST_EXPECTED_SECONDS, NO_CAP, get_cap
 from runapp.scheduling.live_workers import list_live_workers
+from runapp.scheduling.queue import FIRST_EXPECTED_SECONDS, NO_CAP, get_cap
 
 # Counted along the index of the queue, which has all columns: joined first, each fold would be
 # looked at.

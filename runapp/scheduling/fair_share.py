@@ -14,7 +14,7 @@ from django.db.models import Case, F, When
 from django.db.models.functions import Greatest, Now
 
 from runapp.models import FairShare, SubmissionFold
-from runapp.queue import FIRST_EXPECTED_SECONDS
+from runapp.scheduling.queue import FIRST_EXPECTED_SECONDS
 
 HALF_LIFE_SECONDS = 3600.0
 # How much the latest fold counts in the expectation (an exponential moving average).

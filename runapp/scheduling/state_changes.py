@@ -20,8 +20,8 @@ from runapp.changes.ended_folds import Outcome
 from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import Phase, State, list_sources
 from runapp.models import Folds, SubmissionFold
-from runapp.services.attempts import end_attempt
-from runapp.services.shares import settle
+from runapp.scheduling.attempts import end_attempt
+from runapp.scheduling.fair_share import settle
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
 

@@ -25,16 +25,10 @@ from runapp.changes.feed import publishing, touch
 from runapp.common.log_context import following
 from runapp.common.transitions import Phase, State
 from runapp.models import RawData, SubmissionFold
-from runapp.queue import Head, count_claimable, find_head, lock_claims
-from runapp.services.attempts import (
-    end_attempt,
-    has_begun,
-    has_ended,
-    held_fold,
-    refuse_write,
-)
-from runapp.services.moves import NO_RESULTS, fail_waiting, move
-from runapp.services.shares import charge, settle
+from runapp.scheduling.attempts import end_attempt, has_begun, has_ended, held_fold, refuse_write
+from runapp.scheduling.fair_share import charge, settle
+from runapp.scheduling.queue import Head, count_claimable, find_head, lock_claims
+from runapp.scheduling.state_changes import NO_RESULTS, fail_waiting, move
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +44,7 @@ MOST_FALSE_STARTS = 30
 
 
 def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold | None:
-    """Take the fold that is next (`queue.py`), and charge its account for it.
+    """Take the fold that is next (`scheduling/queue.py`), and charge its account for it.
 
     Parameters
     ----------

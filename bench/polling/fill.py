@@ -120,7 +120,7 @@ def _make_indices(number: int) -> bytes:
 
 def _make_predictions(dataset: Any, folds: list[Any]) -> Iterator[Any]:
     from runapp.models import Predictions
-    from runapp.services.predictions import store_predictions
+    from runapp.scheduling.results import store_predictions
     from runapp.storage.blobs import stay
 
     for fold in folds:

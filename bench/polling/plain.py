@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 
 from runapp.common import wire
 from runapp.models import Predictions, SubmissionFold
-from runapp.services.predictions import read_predictions
+from runapp.scheduling.results import read_predictions
 
 PARTS = ("full_train", "test")
 _FIGURES = (

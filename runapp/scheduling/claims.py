@@ -25,22 +25,17 @@ from runapp.changes.feed import publishing, touch
 from runapp.common.log_context import following
 from runapp.common.transitions import Phase, State
 from runapp.models import RawData, SubmissionFold
-from runapp.scheduling.attempts import end_attempt, has_begun, has_ended, held_fold, refuse_write
-from runapp.scheduling.fair_share import charge, settle
+from runapp.scheduling.attempts import has_begun, held_fold
+from runapp.scheduling.fair_share import charge
+from runapp.scheduling.outcomes import WORKER_LEFT, WORKER_LOST, return_fold
 from runapp.scheduling.queue import Head, count_claimable, find_head, lock_claims
-from runapp.scheduling.state_changes import NO_RESULTS, fail_waiting, move
+from runapp.scheduling.state_changes import fail_waiting, move
 
 logger = logging.getLogger(__name__)
 
-WORKER_LOST = "The worker was lost."
-WORKER_LEFT = "The worker left."
 _MOST_AT_ONCE = 100
-
 # What somebody else took or cancelled between the look and the update is looked for again.
 _CLAIM_TRIES = 100
-# How often a worker may be lost between a claim and the start of the code: no attempt is spent by
-# it, but a fold that fells whoever prepares it must come to an end.
-MOST_FALSE_STARTS = 30
 
 
 def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold | None:
@@ -74,12 +69,6 @@ def claim_fold(*, worker: str, but_for: Collection[int] = ()) -> SubmissionFold 
 def _load(head: Head) -> SubmissionFold | None:
     rows = SubmissionFold.objects.select_related("submission__raw_data")
     return rows.filter(pk=head.fold_id, attempt=head.attempt + 1, phase=Phase.RUNNING).first()
-
-
-def count_waited(fold: SubmissionFold) -> float:
-    """Return how many seconds a claimed fold has waited since it was posted, or posted again."""
-    assert fold.started_at is not None  # the claim has set it
-    return (fold.started_at - fold.queued_at).total_seconds()
 
 
 def _take(head: Head, worker: str) -> bool:
@@ -152,93 +141,11 @@ def renew_split(raw_data: RawData) -> bool:
     return bool(held_split(raw_data).update(split_lease_expires_at=_lease_end()))
 
 
-def return_fold(
-    fold: SubmissionFold,
-    *,
-    reason: str,
-    is_spent: bool,
-    error_code: str,
-    is_lost: bool = False,
-    usage: dict[str, Any] | None = None,
-) -> None:
-    """Give a fold back; after too many spent attempts it ends in error.
-
-    Its account is charged nothing: whatever brings a fold back was our fault or our wish.
-
-    Parameters
-    ----------
-    reason : str
-        What happened, for the client who reads it when the attempts are used up.
-    is_spent : bool
-        Whether the attempt counts: its code had begun.
-    error_code : str
-        How the fold ends when the attempts are used up.
-    is_lost : bool, optional
-        True when its worker is silent and another gives it back: only if the lease is still over.
-    usage : dict or None, optional
-        What the attempt has used, where that is known.
-    """
-    held = held_fold(fold)
-    if is_lost:
-        held = held.filter(lease_expires_at__lt=Now())
-    failures = fold.failures + int(is_spent)
-    false_starts = fold.false_starts + int(is_lost and not is_spent)
-    counts = {"failures": failures, "false_starts": false_starts}
-    outcome = "lost" if is_spent else "returned"
-    is_over = failures >= settings.MAX_ATTEMPTS or false_starts >= MOST_FALSE_STARTS
-    with publishing():
-        if is_over:
-            moved = move(
-                held,
-                phase=Phase.DONE,
-                state=State.ERROR,
-                error_code=error_code,
-                log_messages=f"{reason} Tried {failures or false_starts} times.",
-                finished_at=Now(),
-                lease_expires_at=None,
-                **counts,
-            )
-        else:
-            moved = move(held, phase=Phase.WAITING, state=State.TODO, **{**NO_RESULTS, **counts})
-        if moved:
-            end_attempt(fold=fold, outcome=outcome, usage=usage)
-            _charge_nothing(fold, is_over=is_over)
-            if is_lost:
-                count(LEASES_EXPIRED, kind="fold")
-    if moved and is_over:
-        _tell_fold(fold, f"{error_code}: {reason}", action="fold_ended", outcome=error_code)
-    elif moved:
-        _tell_fold(fold, f"given back: {reason}", action="fold_returned", outcome=outcome)
-    elif not is_lost and not has_ended(fold=fold, outcome=outcome):
-        # Taken from this attempt before.
-        refuse_write(fold=fold, usage=usage)
-
-
-def _tell_fold(fold: SubmissionFold, sentence: str, **fields: str) -> None:
-    # Who returns what another held has nothing of it in hand.
-    with following(request=fold.request_id, fold=fold.pk, attempt=fold.attempt, worker=fold.worker):
-        logger.info("fold %s attempt %s: %s", fold.pk, fold.attempt, sentence, extra=fields)
-
-
 def tell_split(raw_data: RawData, sentence: str, **fields: str) -> None:
     """Log what has become of a split, with all that it belongs to."""
     attempt = raw_data.split_attempt
     with following(dataset=raw_data.pk, attempt=attempt, worker=raw_data.split_worker):
         logger.info("dataset %s attempt %s: %s", raw_data.pk, attempt, sentence, extra=fields)
-
-
-def _charge_nothing(fold: SubmissionFold, *, is_over: bool) -> None:
-    """Take back what a claim has put on its account, and the day's count of a fold that is over."""
-    settle(fold=fold, used_seconds=0.0, held_seconds=_read_age(fold))
-    if is_over:
-        refund_folds(folds=SubmissionFold.objects.filter(pk=fold.pk))
-
-
-def _read_age(fold: SubmissionFold) -> float:
-    """Return how many seconds ago a fold was claimed, by the database's clock."""
-    now = SubmissionFold.objects.annotate(now=Now()).values_list("now", flat=True).get(pk=fold.pk)
-    assert fold.started_at is not None  # the claim has set it
-    return float((now - fold.started_at).total_seconds())
 
 
 def return_split(

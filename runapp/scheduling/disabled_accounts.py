@@ -17,8 +17,8 @@ from django.dispatch import receiver
 
 from runapp.changes.feed import publishing
 from runapp.models import RawData, SubmissionFold
+from runapp.scheduling.outcomes import requeue_running
 from runapp.scheduling.queue import lock_claims
-from runapp.scheduling.state_changes import requeue_running
 
 
 def disable_account(*, account: User) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
 from runapp.changes.counters import (
     STAGE_CPU_SECONDS,
@@ -13,7 +16,9 @@ from runapp.changes.counters import (
     Histogram,
     observe,
 )
+from runapp.models import Predictions
 from runapp.runner.contract import Outcome, RunResult, Usage
+from runapp.storage import Bin, Kind, Pulse
 
 
 def name_our_fault(outcome: Outcome) -> str:
@@ -78,3 +83,40 @@ def tally_usage(usage: Usage) -> None:
     for histogram, stage, value in measured:
         if value is not None:
             observe(histogram, value, stage=stage)
+
+
+def store_predictions(
+    values: NDArray[np.float64], *, part: str, bin: Bin, pulse: Pulse
+) -> Predictions:
+    """Make the row of a fold's predictions; the bytes of large ones go to the dataset's bin.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_rows,) or (n_rows, n_columns)
+        The predictions.
+    part : str
+        `full_train` or `test`.
+    bin : Bin
+        The dataset's blobs.
+    pulse : callable
+        Called while large ones are on their way.
+
+    Returns
+    -------
+    Predictions
+        Not saved, and without its fold.
+    """
+    content = values.astype("<f8", copy=False).tobytes()
+    row = Predictions(part=part, shape=list(values.shape))
+    if len(content) <= settings.INLINE_PREDICTIONS_BYTES:
+        row.digest, row.data = hashlib.sha256(content).hexdigest(), content
+    else:
+        row.digest = bin.write(kind=Kind.PREDICTIONS, content=content, pulse=pulse)
+    return row
+
+
+def read_predictions(predictions: Predictions, *, bin: Bin) -> bytes:
+    """Return predictions as float64 bytes in C order."""
+    if predictions.data is not None:
+        return bytes(predictions.data)
+    return bin.read(kind=Kind.PREDICTIONS, digest=predictions.digest)

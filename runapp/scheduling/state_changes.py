@@ -1,8 +1,7 @@
-"""Changes of a fold's phase and state, and what goes with each of them.
+"""Changes of a fold's phase and state.
 
 Every change goes through `move`, whose condition is the table of allowed changes: what somebody
-else has moved meanwhile is not moved again. Whatever takes a running fold from its worker also
-ends the attempt and settles the account's share, in one transaction.
+else has moved meanwhile is not moved again. How attempts end is in `outcomes.py`.
 """
 
 from __future__ import annotations
@@ -17,11 +16,9 @@ from django.db.models.functions import Now
 
 from runapp.changes.counters import count_ends
 from runapp.changes.ended_folds import Outcome
-from runapp.changes.feed import publishing, touch
+from runapp.changes.feed import touch
 from runapp.common.transitions import Phase, State, list_sources
-from runapp.models import Folds, SubmissionFold
-from runapp.scheduling.attempts import end_attempt
-from runapp.scheduling.fair_share import settle
+from runapp.models import Folds
 
 SPLIT_FAILED = "The dataset's split failed: see the dataset's log_messages."
 
@@ -72,44 +69,6 @@ def order_locks(folds: models.QuerySet[Any]) -> models.QuerySet[Any]:
     The accounts' shares are locked after them, and in the same order.
     """
     return folds.select_for_update(of=("self",)).order_by("owner_id", "pk")
-
-
-def take_from_workers(
-    folds: Folds, *, phase: Phase, state: State, outcome: str, **changes: Any
-) -> int:
-    """Take running folds from their workers, which notice within a second and kill what runs.
-
-    Parameters
-    ----------
-    folds : QuerySet
-        Those of them that run are taken.
-    phase, state : Phase, State
-        Where they go.
-    outcome : str
-        What became of the attempts.
-
-    Returns
-    -------
-    int
-        How many were taken.
-    """
-    with publishing():
-        running = folds.filter(phase=Phase.RUNNING).annotate(now=Now())
-        held = list(order_locks(running))
-        taken = SubmissionFold.objects.filter(pk__in=[fold.pk for fold in held])
-        moved = move(taken, phase=phase, state=state, **changes)
-        for fold in held:
-            end_attempt(fold=fold, outcome=outcome)
-            assert fold.started_at is not None  # the claim has set it
-            settle(fold=fold, used_seconds=(fold.now - fold.started_at).total_seconds())
-    return moved
-
-
-def requeue_running(folds: Folds) -> int:
-    """Send running folds back to the queue, as if nobody had tried them."""
-    return take_from_workers(
-        folds, phase=Phase.WAITING, state=State.TODO, outcome="restarted", **NEVER_TRIED
-    )
 
 
 def fail_waiting(

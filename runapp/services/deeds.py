@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from runapp.common.exceptions import Conflict, DatarunError
 from runapp.common.transitions import ALLOWED, Phase
 from runapp.models import SubmissionFold
-from runapp.services.folds import cancel_fold, change_priority
+from runapp.scheduling.control import cancel_fold, change_priority
 from runapp.services.steering import Seen, rerun_fold, steer
 
 

@@ -1,4 +1,4 @@
-"""Submission folds: post, cancel, re-prioritise."""
+"""Submission folds: posting one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from runapp.accounts.access import check_may_submit
 from runapp.accounts.quota_use import Allowance, Ask, read_allowance
-from runapp.accounts.quotas import check_room, count_use, refund_folds
+from runapp.accounts.quotas import check_room, count_use
 from runapp.audit import record as audit
 from runapp.changes.feed import note, publishing, touch
 from runapp.common import wire
@@ -25,14 +25,9 @@ from runapp.common.wire import pack_indices
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.models.audit import Action
 from runapp.scheduling import dispatch
+from runapp.scheduling.outcomes import requeue_running
 from runapp.scheduling.queue import lock_claims
-from runapp.scheduling.state_changes import (
-    NEVER_TRIED,
-    fail_waiting,
-    move,
-    requeue_running,
-    take_from_workers,
-)
+from runapp.scheduling.state_changes import NEVER_TRIED, fail_waiting, move
 from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     CodeChange,
@@ -45,8 +40,6 @@ from runapp.services.submissions import (
 )
 
 TAKEN_ID = "SubmissionFold with this databoard_sf_id already exists."
-CANCELLED = "Cancelled on request."
-NOT_RUN = "Not run: fold {fold} of the same code failed before fit was called: {sentence}"
 
 
 @dataclass(frozen=True)
@@ -117,72 +110,6 @@ def post_fold(
         raise InvalidInput(
             f"There is no raw data {raw_data.pk}.", field="raw_data", code="does_not_exist"
         ) from error
-
-
-def cancel_fold(*, fold: SubmissionFold) -> bool:
-    """Cancel a fold; return whether it was running (its worker kills it within seconds).
-
-    Raises
-    ------
-    Conflict
-        When it has finished.
-    """
-    rows = SubmissionFold.objects.filter(pk=fold.pk)
-    end: dict[str, Any] = {
-        "phase": Phase.DONE,
-        "state": State.ERROR,
-        "error_code": "cancelled",
-        "log_messages": CANCELLED,
-        "finished_at": Now(),
-        "lease_expires_at": None,
-    }
-    with publishing():
-        # Locked and read again: a worker may have claimed it since the caller looked.
-        phase = rows.select_for_update().values_list("phase", flat=True).first()
-        if phase == Phase.RUNNING:
-            take_from_workers(rows, outcome="cancelled", **end)
-        elif move(rows.filter(phase=Phase.WAITING), **end):
-            refund_folds(folds=rows)
-        else:
-            raise Conflict("This fold has finished.")
-        audit.record(action=Action.FOLD_CANCELLED, of=fold, facts={"phase": phase})
-    return bool(phase == Phase.RUNNING)
-
-
-def change_priority(*, fold: SubmissionFold, priority: str) -> None:
-    """Give a waiting fold another priority.
-
-    Raises
-    ------
-    Conflict
-        When it does not wait.
-    """
-    waiting = SubmissionFold.objects.filter(pk=fold.pk, phase=Phase.WAITING)
-    with publishing():
-        if not touch(waiting, priority=priority):
-            raise Conflict("Only a waiting fold can change its priority.")
-        audit.record(action=Action.PRIORITY_CHANGED, of=fold, facts={"priority": priority})
-
-
-def fail_siblings(*, fold: SubmissionFold, error_code: str, sentence: str) -> int:
-    """End the waiting folds of the same code as one that failed before `fit` was called.
-
-    Returns
-    -------
-    int
-        How many were ended.
-    """
-    with publishing():
-        # Locked: whoever replaces the code, or posts another fold of it, does so before or after.
-        rows = Submission.objects.select_for_update(no_key=True).filter(pk=fold.submission_id)
-        submission = rows.first()
-        if submission is None or submission.hash_files != fold.code_digest:
-            return 0
-        return fail_waiting(
-            SubmissionFold.objects.filter(submission=submission),
-            error_code=error_code,
-            log_messages=NOT_RUN.format(fold=fold.databoard_sf_id, sentence=sentence),
-        )
 
 
 def _check_id(owner: User, posted: PostedFold, submission: PostedSubmission, force: Force) -> bool:

@@ -1,64 +1,22 @@
-"""Where predictions are kept, and handing them out."""
+"""Handing out predictions."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
-from numpy.typing import NDArray
 
 from runapp.accounts.access import Scope
 from runapp.changes.feed import publishing, touch
 from runapp.common.transitions import FINISHED, Phase, State
-from runapp.models import Predictions, SubmissionFold
+from runapp.models import SubmissionFold
 from runapp.scheduling.state_changes import order_locks
-from runapp.storage import Bin, Kind, Pulse
 
 # SQLite takes a bounded number of parameters in one statement.
 _MOST_PARAMETERS = 900
-
-
-def store_predictions(
-    values: NDArray[np.float64], *, part: str, bin: Bin, pulse: Pulse
-) -> Predictions:
-    """Make the row of a fold's predictions; the bytes of large ones go to the dataset's bin.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n_rows,) or (n_rows, n_columns)
-        The predictions.
-    part : str
-        `full_train` or `test`.
-    bin : Bin
-        The dataset's blobs.
-    pulse : callable
-        Called while large ones are on their way.
-
-    Returns
-    -------
-    Predictions
-        Not saved, and without its fold.
-    """
-    content = values.astype("<f8", copy=False).tobytes()
-    row = Predictions(part=part, shape=list(values.shape))
-    if len(content) <= settings.INLINE_PREDICTIONS_BYTES:
-        row.digest, row.data = hashlib.sha256(content).hexdigest(), content
-    else:
-        row.digest = bin.write(kind=Kind.PREDICTIONS, content=content, pulse=pulse)
-    return row
-
-
-def read_predictions(predictions: Predictions, *, bin: Bin) -> bytes:
-    """Return predictions as float64 bytes in C order."""
-    if predictions.data is not None:
-        return bytes(predictions.data)
-    return bin.read(kind=Kind.PREDICTIONS, digest=predictions.digest)
 
 
 @dataclass(frozen=True)

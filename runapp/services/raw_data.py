@@ -20,8 +20,9 @@ from runapp.common.exceptions import Conflict, InvalidInput, NotFound, SpecificM
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import Action
 from runapp.scheduling import dispatch
+from runapp.scheduling.outcomes import requeue_running
 from runapp.scheduling.queue import lock_claims
-from runapp.scheduling.state_changes import order_locks, requeue_running
+from runapp.scheduling.state_changes import order_locks
 from runapp.storage import Kind
 
 TAKEN_NAME = "RawData with this name already exists."

@@ -24,13 +24,13 @@ from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResu
 from runapp.runner.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
 from runapp.scheduling.claims import (
-    WORKER_LEFT,
     end_split_in_error,
     held_split,
     renew_split,
     return_split,
     tell_split,
 )
+from runapp.scheduling.outcomes import WORKER_LEFT
 from runapp.scheduling.results import describe, name_our_fault, write_log
 from runapp.services.heartbeat import Heartbeat
 from runapp.services.pulse import Interrupted, make_pulse

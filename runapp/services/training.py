@@ -42,20 +42,26 @@ from runapp.scheduling.attempts import (
     record_attempt,
     refuse_write,
 )
-from runapp.scheduling.claims import WORKER_LEFT, count_waited, renew_fold, return_fold
+from runapp.scheduling.claims import renew_fold
 from runapp.scheduling.fair_share import settle
+from runapp.scheduling.outcomes import (
+    CANCELLED,
+    WORKER_LEFT,
+    count_waited,
+    fail_siblings,
+    return_fold,
+)
 from runapp.scheduling.results import (
     describe,
     hide_home,
     name_our_fault,
     show_usage,
+    store_predictions,
     tally_usage,
     write_log,
 )
 from runapp.scheduling.state_changes import move
-from runapp.services.folds import CANCELLED, fail_siblings
 from runapp.services.heartbeat import Heartbeat
-from runapp.services.predictions import store_predictions
 from runapp.services.pulse import Interrupted, make_pulse
 from runapp.storage import Kind, Pulse
 

@@ -24,6 +24,7 @@ from runapp.rows import (
     RowReader,
     make_fold_columns,
 )
+from runapp.scheduling import control
 from runapp.scheduling.position import find_position
 from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import PriorityInput, SubmissionFoldInput
@@ -131,7 +132,7 @@ class SubmissionFoldDetail(FoldView):
 
     def delete(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)
-        was_running = services.cancel_fold(fold=fold)
+        was_running = control.cancel_fold(fold=fold)
         response = Response(self.show(fold), status=202 if was_running else 200)
         account = self.get_account()
         if not was_running and fold.owner_id == account.pk:
@@ -146,7 +147,7 @@ class SubmissionFoldDetail(FoldView):
 
     def patch(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)
-        services.change_priority(fold=fold, **read_input(PriorityInput, request))
+        control.change_priority(fold=fold, **read_input(PriorityInput, request))
         return Response(self.show(fold))
 
     def _find(self, databoard_sf_id: int) -> SubmissionFold:

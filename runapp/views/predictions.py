@@ -19,6 +19,7 @@ from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageEr
 from runapp.common.transitions import Phase
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
+from runapp.scheduling import results
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.services import predictions as services
 from runapp.services.predictions import HandedOut
@@ -122,7 +123,7 @@ class PredictionsFile(DatarunView):
         etag = f'"{found.digest}"'
         if find_known(request, etag):
             return answer_not_modified(etag)
-        content = services.read_predictions(found, bin=fold.submission.raw_data.bin)
+        content = results.read_predictions(found, bin=fold.submission.raw_data.bin)
         return HttpResponse(
             npy.write_array(content, shape=found.shape),
             content_type=npy.MEDIA_TYPE,

@@ -15,7 +15,8 @@ from runapp.changes.feed import publishing, touch
 from runapp.lists.feed import read_feed
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.services import folds, raw_data, retention
+from runapp.scheduling import control
+from runapp.services import raw_data, retention
 from tests.factories import (
     finish_fold,
     make_account,
@@ -50,11 +51,11 @@ def force(account: User, dataset: RawData) -> None:
 
 
 def cancel(account: User, dataset: RawData) -> None:
-    folds.cancel_fold(fold=SubmissionFold.objects.get(databoard_sf_id=11))
+    control.cancel_fold(fold=SubmissionFold.objects.get(databoard_sf_id=11))
 
 
 def prioritise(account: User, dataset: RawData) -> None:
-    folds.change_priority(fold=SubmissionFold.objects.get(databoard_sf_id=11), priority="H")
+    control.change_priority(fold=SubmissionFold.objects.get(databoard_sf_id=11), priority="H")
 
 
 def run(account: User, dataset: RawData) -> None:

@@ -10,7 +10,7 @@ from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, Predictions, Submission, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.scheduling.claims import claim_fold
-from runapp.services.folds import cancel_fold
+from runapp.scheduling.control import cancel_fold
 from tests.factories import (
     Outcome,
     finish_fold,

@@ -13,8 +13,8 @@ from rest_framework.test import APIClient
 from runapp import rows
 from runapp.changes import feed
 from runapp.models import RawData, SubmissionFold
+from runapp.scheduling.control import cancel_fold, change_priority
 from runapp.services import raw_data
-from runapp.services.folds import cancel_fold, change_priority
 from runapp.services.workers import leave
 from tests.factories import (
     CLASSIFIER,

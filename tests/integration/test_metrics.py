@@ -24,8 +24,8 @@ from runapp.models import RawData, SubmissionFold, Tally, Worker
 from runapp.runner.contract import Outcome
 from runapp.runner.promises import Promise
 from runapp.scheduling.claims import claim_fold, reap_expired
+from runapp.scheduling.control import cancel_fold
 from runapp.services import metrics
-from runapp.services.folds import cancel_fold
 from runapp.services.raw_data import delete_raw_data
 from runapp.services.retention import prune
 from runapp.services.training import run_fold

@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import AuditEvent
+from runapp.scheduling.control import cancel_fold
 from runapp.search import Search
-from runapp.services.folds import cancel_fold
 from runapp.services.sweeps import do_round
 from tests.factories import finish_fold, make_fold, make_raw_data, sign_in, work
 

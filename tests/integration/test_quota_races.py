@@ -19,7 +19,7 @@ from runapp.models import DailyUse, FoldAttempt, Quota, RawData, Submission, Sub
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
 from runapp.scheduling.claims import claim_fold, reap_expired
-from runapp.services.folds import cancel_fold
+from runapp.scheduling.control import cancel_fold
 from tests.effort import FACTOR
 from tests.factories import (
     make_account,

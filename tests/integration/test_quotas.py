@@ -15,15 +15,14 @@ from runapp.models import DailyUse, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
 from runapp.scheduling.claims import (
-    MOST_FALSE_STARTS,
     claim_fold,
     claim_split,
     end_split_in_error,
     reap_expired,
-    return_fold,
     return_split,
 )
-from runapp.services.folds import cancel_fold
+from runapp.scheduling.control import cancel_fold
+from runapp.scheduling.outcomes import MOST_FALSE_STARTS, return_fold
 from runapp.services.raw_data import request_split
 from runapp.services.retention import prune
 from tests.factories import (

@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 
 from runapp.models import FairShare, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
-from runapp.scheduling.claims import claim_fold, return_fold
+from runapp.scheduling.claims import claim_fold
 from runapp.scheduling.fair_share import HALF_LIFE_SECONDS, decay_shares
+from runapp.scheduling.outcomes import return_fold
 from runapp.scheduling.position import Line, count_ahead
 from runapp.scheduling.queue import count_claimable, explain_head
 from tests.factories import (

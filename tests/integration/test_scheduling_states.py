@@ -30,9 +30,10 @@ from runapp.common.transitions import Phase, State, is_allowed
 from runapp.models import DailyUse, FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
-from runapp.scheduling.claims import claim_fold, reap_expired, renew_fold, return_fold
+from runapp.scheduling.claims import claim_fold, reap_expired, renew_fold
+from runapp.scheduling.control import cancel_fold, change_priority
 from runapp.scheduling.disabled_accounts import disable_account, enable_account
-from runapp.services.folds import cancel_fold, change_priority
+from runapp.scheduling.outcomes import return_fold
 from runapp.services.raw_data import change_raw_data
 from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor

@@ -14,9 +14,9 @@ from django.test import TestCase
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import AuditEvent
 from runapp.runner.contract import Outcome
+from runapp.scheduling.control import cancel_fold
 from runapp.search import Search
 from runapp.services.deeds import CANCEL, DEEDS, HIGH, RERUN, Deed
-from runapp.services.folds import cancel_fold
 from runapp.services.sweeps import (
     Refusal,
     Sweep,

@@ -18,9 +18,9 @@ from runapp.changes.feed import publishing
 from runapp.models import Clock, RawData, SubmissionFold, Tally
 from runapp.runner.contract import Outcome
 from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.state_changes import fail_waiting
 from runapp.services import metrics
-from runapp.services.folds import cancel_fold
 from runapp.services.retention import prune
 from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor

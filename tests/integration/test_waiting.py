@@ -17,8 +17,8 @@ from runapp import waiting
 from runapp.accounts.tokens import revoke_token
 from runapp.changes.feed import publishing, touch
 from runapp.models import AccessToken, SubmissionFold
+from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.disabled_accounts import disable_account
-from runapp.services.folds import cancel_fold
 from runapp.services.predictions import take_back
 from runapp.services.sharing import share_raw_data
 from tests.factories import (

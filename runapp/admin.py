@@ -25,6 +25,8 @@ from runapp.audit import record as audit
 from runapp.board.pages import ROWS
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import change_raw_data
+from runapp.datasets.sharing import share_raw_data, withdraw_share
 from runapp.models import (
     AccessToken,
     Clock,
@@ -43,8 +45,6 @@ from runapp.models import (
 )
 from runapp.models.audit import Action, AuditEvent
 from runapp.services.deeds import DEEDS, Deed
-from runapp.services.raw_data import change_raw_data
-from runapp.services.sharing import share_raw_data, withdraw_share
 from runapp.services.steering import Seen
 from runapp.views.ops.actions import confirm
 from runapp.views.ops.base import protect

@@ -18,8 +18,8 @@ class RunappConfig(AppConfig):
         import runapp.checks
         import runapp.audit.account_changes
         import runapp.scheduling.disabled_accounts
-        import runapp.services.raw_data
-        import runapp.services.sharing
+        import runapp.datasets.raw_data
+        import runapp.datasets.sharing
         import runapp.audit.sign_ins  # noqa: F401
 
         # isort: on

@@ -36,10 +36,10 @@ from runapp.common.log_context import get_request_id
 from runapp.common.outages import is_outage
 from runapp.common.transitions import Phase
 from runapp.common.wire import pack_indices
+from runapp.datasets.sharing import open_to_owners
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.scheduling.state_changes import fail_waiting
 from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, post_fold
-from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     Force,
     PostedSubmission,

@@ -22,13 +22,13 @@ from runapp.common.exceptions import Conflict, InvalidInput
 from runapp.common.log_context import get_request_id
 from runapp.common.transitions import Phase, State
 from runapp.common.wire import pack_indices
+from runapp.datasets.sharing import open_to_owners
 from runapp.models import Predictions, RawData, Submission, SubmissionFold
 from runapp.models.audit import Action
 from runapp.scheduling import dispatch
 from runapp.scheduling.outcomes import requeue_running
 from runapp.scheduling.queue import lock_claims
 from runapp.scheduling.state_changes import NEVER_TRIED, fail_waiting, move
-from runapp.services.sharing import open_to_owners
 from runapp.services.submissions import (
     CodeChange,
     Force,

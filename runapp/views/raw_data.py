@@ -16,6 +16,8 @@ from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_raw_data, list_raw_data
 from runapp.common import wire
 from runapp.common.exceptions import NotFound
+from runapp.datasets import cross_validation
+from runapp.datasets import raw_data as services
 from runapp.filters import RawDataFilter
 from runapp.lists.feed import Feed, read_feed
 from runapp.models import RawData
@@ -28,8 +30,6 @@ from runapp.serializers import (
     RawDataInput,
     SplitInput,
 )
-from runapp.services import cross_validation
-from runapp.services import raw_data as services
 from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import ListView

@@ -8,9 +8,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runapp.accounts.access import MANAGERS, NOBODY_ELSE
+from runapp.datasets import sharing
 from runapp.models import Share
 from runapp.serializers import ShareInput
-from runapp.services import sharing
 from runapp.views.base import read_input
 from runapp.views.raw_data import RawDataView
 

@@ -14,8 +14,8 @@ from django.utils import timezone
 from knox.models import get_token_model
 
 from runapp.accounts.tokens import create_token
+from runapp.datasets.sharing import share_raw_data
 from runapp.models import RawData, Share
-from runapp.services.sharing import share_raw_data
 from tests.factories import (
     PASSWORD,
     JSONClient,

@@ -21,9 +21,9 @@ from knox.models import get_token_model
 
 from runapp import slots
 from runapp.audit import record as audit
+from runapp.datasets import raw_data as services
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.models.audit import Action, AuditEvent
-from runapp.services import raw_data as services
 from runapp.services.submissions import Force
 from tests.factories import (
     CLASSES,

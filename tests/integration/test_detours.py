@@ -9,11 +9,11 @@ import pytest
 
 from runapp import slots
 from runapp.common.retry import Absence
+from runapp.datasets.raw_data import request_split
 from runapp.models import SubmissionFold
 from runapp.runner.contract import FoldJob, Outcome, RunResult
 from runapp.runner.promises import Promise
 from runapp.services import work
-from runapp.services.raw_data import request_split
 from tests.doubles import InstantSupervisor, make_result
 from tests.factories import make_account, make_csv, make_fold, make_raw_data, make_ready_dataset
 

@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from runapp.accounts.access import Scope
 from runapp.changes import feed
 from runapp.changes.feed import publishing, touch
+from runapp.datasets import raw_data, retention
 from runapp.lists.feed import read_feed
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.scheduling import control
-from runapp.services import raw_data, retention
 from tests.factories import (
     finish_fold,
     make_account,

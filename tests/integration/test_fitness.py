@@ -20,12 +20,12 @@ from django.test.utils import CaptureQueriesContext
 from runapp import slots
 from runapp.common.retry import Absence
 from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
 from runapp.models import SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.runner.levels import Level
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from runapp.services import fitness
-from runapp.services.raw_data import request_split
 from runapp.services.work import Detours
 from runapp.services.workers import beat
 from tests.doubles import InstantSupervisor, ProbedSupervisor

@@ -12,9 +12,9 @@ from rest_framework.test import APIClient
 
 from runapp import rows
 from runapp.changes import feed
+from runapp.datasets import raw_data
 from runapp.models import RawData, SubmissionFold
 from runapp.scheduling.control import cancel_fold, change_priority
-from runapp.services import raw_data
 from runapp.services.workers import leave
 from tests.factories import (
     CLASSIFIER,

@@ -18,10 +18,10 @@ from django.test.utils import CaptureQueriesContext
 
 from runapp.accounts.quotas import set_quota
 from runapp.common.exceptions import StorageAway, StorageError
+from runapp.datasets.sharing import share_raw_data
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
-from runapp.services.sharing import share_raw_data
 from runapp.storage import Bin
 from tests.factories import (
     PASSWORD,

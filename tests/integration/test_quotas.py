@@ -11,6 +11,8 @@ from django.db.models import F, Sum
 from django.db.models.functions import Now
 
 from runapp.accounts.quotas import set_quota
+from runapp.datasets.raw_data import request_split
+from runapp.datasets.retention import prune
 from runapp.models import DailyUse, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
@@ -23,8 +25,6 @@ from runapp.scheduling.claims import (
 )
 from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.outcomes import MOST_FALSE_STARTS, return_fold
-from runapp.services.raw_data import request_split
-from runapp.services.retention import prune
 from tests.factories import (
     CLASSIFIER,
     finish_fold,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
+from runapp.datasets.raw_data import delete_raw_data
 from runapp.lists import feed
 from runapp.models import RawData, Share, SubmissionFold
-from runapp.services.raw_data import delete_raw_data
 from tests.factories import (
     JSONClient,
     finish_fold,

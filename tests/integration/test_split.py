@@ -13,11 +13,11 @@ from django.db.models.functions import Now
 from sklearn.model_selection import train_test_split
 
 from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner import columns
 from runapp.runner.contract import FrameKind
 from runapp.scheduling.claims import claim_fold, claim_split, renew_split, return_split
-from runapp.services.raw_data import request_split
 from runapp.storage import Kind
 from tests.factories import (
     finish_fold,

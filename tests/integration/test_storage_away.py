@@ -9,10 +9,10 @@ import pytest
 
 from runapp.common import retry
 from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
 from runapp.services import pulse, training
-from runapp.services.raw_data import request_split
 from runapp.services.work import Step, run_next
 from runapp.storage import Kind
 from tests.doubles import InstantSupervisor

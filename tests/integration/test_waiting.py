@@ -16,11 +16,11 @@ from django.db import OperationalError, connection, connections, transaction
 from runapp import waiting
 from runapp.accounts.tokens import revoke_token
 from runapp.changes.feed import publishing, touch
+from runapp.datasets.sharing import share_raw_data
 from runapp.models import AccessToken, SubmissionFold
 from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.disabled_accounts import disable_account
 from runapp.services.predictions import take_back
-from runapp.services.sharing import share_raw_data
 from tests.factories import (
     finish_fold,
     make_account,

@@ -13,13 +13,13 @@ from django.db.models.functions import Now
 
 from runapp import slots, tasks
 from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
 from runapp.scheduling.attempts import begin_attempt
 from runapp.scheduling.claims import claim_fold, claim_split, reap_expired
 from runapp.scheduling.outcomes import MOST_FALSE_STARTS
 from runapp.services.heartbeat import Heartbeat
-from runapp.services.raw_data import request_split
 from tests.factories import (
     make_account,
     make_client,

@@ -15,7 +15,7 @@ from runapp.accounts.visible_rows import get_raw_data
 from runapp.board.dataset_story import read_dataset_story
 from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
 from runapp.board.pages import Place
-from runapp.services.raw_data import change_raw_data
+from runapp.datasets.raw_data import change_raw_data
 from runapp.views.ops.base import by_form, for_operators, show_live
 
 

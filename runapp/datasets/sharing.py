@@ -20,6 +20,7 @@ from runapp.accounts.access import list_audience
 from runapp.audit import record as audit
 from runapp.changes.feed import note_removal, publishing
 from runapp.common.exceptions import InvalidInput, NotFound
+from runapp.datasets.raw_data import lock_raw_data
 from runapp.models import (
     DailyUse,
     FairShare,
@@ -31,7 +32,6 @@ from runapp.models import (
 )
 from runapp.models.audit import Action
 from runapp.scheduling.state_changes import order_locks
-from runapp.services.raw_data import lock_raw_data
 
 TAKEN = "This dataset is shared so already."
 

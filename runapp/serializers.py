@@ -22,7 +22,7 @@ from runapp.models import Share, SubmissionFold
 from runapp.models.accounts import MOST_TOKEN_DAYS
 from runapp.queries import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
-from runapp.services.submissions import Force
+from runapp.submissions.code import Force
 
 MOST_PASSWORD = 4096
 MAX_RANDOM_STATE = 2**32 - 1

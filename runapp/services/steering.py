@@ -21,7 +21,7 @@ from runapp.models import Predictions, RawData, SubmissionFold
 from runapp.models.audit import Action
 from runapp.scheduling import dispatch
 from runapp.scheduling.state_changes import NEVER_TRIED, move
-from runapp.services.folds import lock_state
+from runapp.submissions.folds import lock_state
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
 from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import SubmissionFoldInput
-from runapp.services import bulk
-from runapp.services.folds import PostedFold
-from runapp.services.submissions import PostedSubmission
+from runapp.submissions import bulk
+from runapp.submissions.code import PostedSubmission
+from runapp.submissions.folds import PostedFold
 from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView, read_body
 

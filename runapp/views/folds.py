@@ -28,8 +28,8 @@ from runapp.scheduling import control
 from runapp.scheduling.position import find_position
 from runapp.scheduling.waiting import read_circumstances
 from runapp.serializers import PriorityInput, SubmissionFoldInput
-from runapp.services import folds as services
-from runapp.services.submissions import PostedSubmission
+from runapp.submissions import folds as services
+from runapp.submissions.code import PostedSubmission
 from runapp.views.account import tell_quotas
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import ListView

@@ -21,8 +21,8 @@ from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
 from runapp.scheduling import results
 from runapp.serializers import PredictionListInput, PredictionNewInput
-from runapp.services import predictions as services
-from runapp.services.predictions import HandedOut
+from runapp.submissions import predictions as services
+from runapp.submissions.predictions import HandedOut
 from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
 

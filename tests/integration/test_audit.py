@@ -24,7 +24,7 @@ from runapp.audit import record as audit
 from runapp.datasets import raw_data as services
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.models.audit import Action, AuditEvent
-from runapp.services.submissions import Force
+from runapp.submissions.code import Force
 from tests.factories import (
     CLASSES,
     CLASSIFIER,

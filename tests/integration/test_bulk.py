@@ -11,8 +11,8 @@ from django.db import OperationalError, connection
 
 from runapp.models import FoldAttempt, RawData, Submission, SubmissionFold
 from runapp.scheduling import dispatch
-from runapp.services import bulk
-from runapp.services.folds import post_fold as post_one
+from runapp.submissions import bulk
+from runapp.submissions.folds import post_fold as post_one
 from tests.factories import (
     CLASSIFIER,
     finish_fold,

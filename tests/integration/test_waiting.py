@@ -20,7 +20,7 @@ from runapp.datasets.sharing import share_raw_data
 from runapp.models import AccessToken, SubmissionFold
 from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.disabled_accounts import disable_account
-from runapp.services.predictions import take_back
+from runapp.submissions.predictions import take_back
 from tests.factories import (
     finish_fold,
     make_account,

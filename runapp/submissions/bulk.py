@@ -39,15 +39,15 @@ from runapp.common.wire import pack_indices
 from runapp.datasets.sharing import open_to_owners
 from runapp.models import RawData, Submission, SubmissionFold
 from runapp.scheduling.state_changes import fail_waiting
-from runapp.services.folds import TAKEN_ID, PostedFold, check_rows, post_fold
-from runapp.services.submissions import (
+from runapp.storage import Tree, compute_tree_digest
+from runapp.submissions.code import (
     Force,
     PostedSubmission,
     check_elements_present,
     record_submissions,
     store_code,
 )
-from runapp.storage import Tree, compute_tree_digest
+from runapp.submissions.folds import TAKEN_ID, PostedFold, check_rows, post_fold
 
 # Written together at most, so that nobody waits long for the locks.
 BATCH_FOLDS = 500

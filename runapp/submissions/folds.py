@@ -29,7 +29,7 @@ from runapp.scheduling import dispatch
 from runapp.scheduling.outcomes import requeue_running
 from runapp.scheduling.queue import lock_claims
 from runapp.scheduling.state_changes import NEVER_TRIED, fail_waiting, move
-from runapp.services.submissions import (
+from runapp.submissions.code import (
     CodeChange,
     Force,
     PostedSubmission,

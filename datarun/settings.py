@@ -70,8 +70,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "runapp.middleware.trace_request",
-    "runapp.middleware.answer_probes",
+    "runapp.http.middleware.trace_request",
+    "runapp.http.middleware.answer_probes",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -79,12 +79,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "runapp.middleware.tell_audit",
+    "runapp.http.middleware.tell_audit",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
-    "runapp.middleware.MeasureRequests",
+    "runapp.http.middleware.MeasureRequests",
 ]
 
 # Scripts of other origins, which bring a token or a password of their own, and never a cookie.
@@ -177,16 +177,16 @@ BASIC_CREDENTIAL_SECONDS = 60
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "runapp.authentication.RememberedBasicAuthentication",
-        "runapp.authentication.PlainTokenAuthentication",
+        "runapp.http.authentication.RememberedBasicAuthentication",
+        "runapp.http.authentication.PlainTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_THROTTLE_CLASSES": ["runapp.throttles.AccountThrottle"],
-    "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
+    "DEFAULT_THROTTLE_CLASSES": ["runapp.http.throttles.AccountThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["runapp.http.parsers.BoundedJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["runapp.http.renderers.FastJSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "runapp.schema.auto.DescribedOperation",
-    "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
+    "EXCEPTION_HANDLER": "runapp.http.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 KNOX_TOKEN_MODEL = "runapp.AccessToken"  # noqa: S105 - the name of a model

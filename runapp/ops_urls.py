@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runapp import converters  # noqa: F401 - importing it registers them
+from runapp.http import converters  # noqa: F401 - importing it registers them
 from runapp.views.ops import accounts, actions, datasets, folds, overview, sign_in, sweeps
 
 app_name = "ops"

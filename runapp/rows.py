@@ -17,11 +17,11 @@ from django.db.models import QuerySet
 
 from runapp.accounts.access import ANYBODY, READERS, Roles, Scope
 from runapp.common import wire
+from runapp.http.streams import release_connection
 from runapp.models import Predictions, RawData, Submission
 from runapp.scheduling.results import read_predictions
 from runapp.scheduling.waiting import Circumstances
 from runapp.storage.configured import get_storage
-from runapp.streams import release_connection
 
 Row = dict[str, Any]
 Rows = QuerySet[Any]

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connections
 
+from runapp.http.streams import release_connection
 from runapp.lists.feed import read_clock
-from runapp.streams import release_connection
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from runapp.accounts.access import read_scope
 from runapp.accounts.quota_use import Allowance, Measure, Standing, read_allowance, read_standing
 from runapp.common.exceptions import Forbidden
-from runapp.views.base import DatarunView
+from runapp.http.view import DatarunView
 
 
 class AccountView(DatarunView):

@@ -9,9 +9,9 @@ from django.db.models import QuerySet
 from rest_framework.permissions import IsAuthenticated
 
 from runapp.filters import AuditFilter
+from runapp.http.permissions import MayReadAudit
 from runapp.lists.feed import Feed, list_events, read_feed_of_events
 from runapp.models.audit import AuditEvent
-from runapp.permissions import MayReadAudit
 from runapp.rows import AUDIT_COLUMNS, AnyColumn
 from runapp.views.lists import ListView
 

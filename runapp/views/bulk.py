@@ -14,11 +14,12 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from runapp import streams
 from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_raw_data
 from runapp.common.exceptions import DatarunError, InvalidInput
-from runapp.exception_handler import handle_exception
+from runapp.http import streams
+from runapp.http.exception_handler import handle_exception
+from runapp.http.view import DatarunView, read_body
 from runapp.models import RawData, SubmissionFold
 from runapp.queries import MOST_ROWS, pick_columns, read_fields
 from runapp.rows import OWNER, Row, RowReader, make_fold_columns
@@ -30,7 +31,6 @@ from runapp.submissions import bulk
 from runapp.submissions.code import PostedSubmission
 from runapp.submissions.folds import PostedFold
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView, read_body
 
 # Answers that are larger wait on disk.
 _MOST_BYTES_IN_MEMORY = 8 * 2**20

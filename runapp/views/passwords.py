@@ -9,8 +9,8 @@ from rest_framework.response import Response
 
 from runapp.accounts.passwords import change_password
 from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView, read_input
 from runapp.serializers import PasswordInput
-from runapp.views.base import DatarunView, read_input
 
 
 class Password(DatarunView):

@@ -11,19 +11,19 @@ from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
-from runapp import streams
 from runapp.accounts.access import READERS
 from runapp.accounts.visible_rows import get_fold, get_raw_data
 from runapp.common import npy
 from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageError
 from runapp.common.transitions import Phase
+from runapp.http import streams
+from runapp.http.view import DatarunView, read_input
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
 from runapp.scheduling import results
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.submissions import predictions as services
 from runapp.submissions.predictions import HandedOut
-from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,10 @@ from runapp.common.exceptions import NotFound
 from runapp.datasets import cross_validation
 from runapp.datasets import raw_data as services
 from runapp.filters import RawDataFilter
+from runapp.http.permissions import MayPostDatasets
+from runapp.http.view import DatarunView, read_input
 from runapp.lists.feed import Feed, read_feed
 from runapp.models import RawData
-from runapp.permissions import MayPostDatasets
 from runapp.rows import OWNER, RAW_DATA_COLUMNS, AnyColumn, RowReader
 from runapp.serializers import (
     CustomSplitInput,
@@ -31,7 +32,6 @@ from runapp.serializers import (
     SplitInput,
 )
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView, read_input
 from runapp.views.lists import ListView
 
 

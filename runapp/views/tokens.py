@@ -10,9 +10,9 @@ from rest_framework.response import Response
 
 from runapp.accounts import tokens as services
 from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView, read_input
 from runapp.models import AccessToken
 from runapp.serializers import TokenInput
-from runapp.views.base import DatarunView, read_input
 
 
 def show(token: AccessToken) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from django.test import Client
 from knox.models import get_token_model
 
 from runapp.audit import sign_ins
-from runapp.authentication import RememberedBasicAuthentication
+from runapp.http.authentication import RememberedBasicAuthentication
 from runapp.models.audit import AuditEvent
 from tests.factories import (
     PASSWORD,

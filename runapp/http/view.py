@@ -13,9 +13,9 @@ from rest_framework.views import APIView
 
 from runapp.accounts.access import Scope, read_scope
 from runapp.accounts.visible_rows import find_owner
-from runapp.authentication import renew_account
 from runapp.common.exceptions import LengthRequired
 from runapp.common.outages import is_locked
+from runapp.http.authentication import renew_account
 from runapp.models import AccessToken
 
 

@@ -31,6 +31,7 @@ PIECE_ROWS = 1000
 # A log has up to some 100 kB; indices and predictions grow with the dataset.
 PIECE_ROWS_OF_HEAVY_COLUMNS = 20
 _HEAVY = ("log_messages", "train_is", "test_is")
+MOST_ROWS = 10_000
 
 
 @dataclass(frozen=True)

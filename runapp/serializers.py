@@ -20,7 +20,7 @@ from runapp.fields import (
 )
 from runapp.models import Share, SubmissionFold
 from runapp.models.accounts import MOST_TOKEN_DAYS
-from runapp.queries import MOST_ROWS
+from runapp.rows import MOST_ROWS
 from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
 from runapp.submissions.code import Force
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runapp.queries import MOST_ROWS
+from runapp.rows import MOST_ROWS
 from runapp.schema.columns import make_rows
 from runapp.schema.components import make_words
 from runapp.schema.datasets import QUOTAS

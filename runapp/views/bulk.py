@@ -20,9 +20,9 @@ from runapp.common.exceptions import DatarunError, InvalidInput
 from runapp.http import streams
 from runapp.http.exception_handler import handle_exception
 from runapp.http.view import DatarunView, read_body
+from runapp.lists.query import pick_columns, read_fields
 from runapp.models import RawData, SubmissionFold
-from runapp.queries import MOST_ROWS, pick_columns, read_fields
-from runapp.rows import OWNER, Row, RowReader, make_fold_columns
+from runapp.rows import MOST_ROWS, OWNER, Row, RowReader, make_fold_columns
 from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
 from runapp.scheduling.waiting import read_circumstances

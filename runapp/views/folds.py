@@ -13,9 +13,10 @@ from rest_framework.response import Response
 from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_fold, get_raw_data, list_folds, list_submissions
 from runapp.common.exceptions import Forbidden, NotFound
-from runapp.filters import FoldFilter, SubmissionFilter
 from runapp.http.view import DatarunView, read_input
 from runapp.lists.feed import Feed, read_feed, read_feed_of_folds
+from runapp.lists.filters import FoldFilter, SubmissionFilter
+from runapp.lists.view import ListView
 from runapp.models import Submission, SubmissionFold
 from runapp.rows import (
     LIGHT_COLUMNS,
@@ -32,7 +33,6 @@ from runapp.serializers import PriorityInput, SubmissionFoldInput
 from runapp.submissions import folds as services
 from runapp.submissions.code import PostedSubmission
 from runapp.views.account import tell_quotas
-from runapp.views.lists import ListView
 
 
 class SubmissionList(ListView):

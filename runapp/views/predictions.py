@@ -18,13 +18,13 @@ from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageEr
 from runapp.common.transitions import Phase
 from runapp.http import streams
 from runapp.http.view import DatarunView, read_input
+from runapp.lists.view import answer_not_modified, find_known, hold, tell_waited
 from runapp.models import Predictions, SubmissionFold
 from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
 from runapp.scheduling import results
 from runapp.serializers import PredictionListInput, PredictionNewInput
 from runapp.submissions import predictions as services
 from runapp.submissions.predictions import HandedOut
-from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
 
 logger = logging.getLogger(__name__)
 

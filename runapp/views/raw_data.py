@@ -18,10 +18,11 @@ from runapp.common import wire
 from runapp.common.exceptions import NotFound
 from runapp.datasets import cross_validation
 from runapp.datasets import raw_data as services
-from runapp.filters import RawDataFilter
 from runapp.http.permissions import MayPostDatasets
 from runapp.http.view import DatarunView, read_input
 from runapp.lists.feed import Feed, read_feed
+from runapp.lists.filters import RawDataFilter
+from runapp.lists.view import ListView
 from runapp.models import RawData
 from runapp.rows import OWNER, RAW_DATA_COLUMNS, AnyColumn, RowReader
 from runapp.serializers import (
@@ -32,7 +33,6 @@ from runapp.serializers import (
     SplitInput,
 )
 from runapp.views.account import tell_quotas
-from runapp.views.lists import ListView
 
 
 class RawDataView(DatarunView):

@@ -138,7 +138,7 @@ def test_reader_misses_a_change_that_is_numbered_without_a_lock(
 ) -> None:
     # What the test above would not see if the clock were a plain sequence.
     number_naively(monkeypatch)
-    monkeypatch.setattr("runapp.queries.ListQuery.check", lambda query, feed: None)
+    monkeypatch.setattr("runapp.lists.query.ListQuery.check", lambda query, feed: None)
 
     with writing(monkeypatch) as start:
         first = start(11)

@@ -256,7 +256,7 @@ def test_endpoints_are_those_of_the_routes() -> None:
 
 
 def test_actions_and_filters_of_the_audit_are_those_of_the_code() -> None:
-    from runapp.filters import AuditFilter
+    from runapp.lists.filters import AuditFilter
     from runapp.models.audit import Action
 
     told = read_table(read_section(API, "The audit"))

@@ -15,11 +15,12 @@ from django.utils.cache import patch_vary_headers
 from django.utils.http import parse_etags
 from rest_framework.request import Request
 
-from runapp.filters import Filters
 from runapp.http import streams
 from runapp.http.view import DatarunView
 from runapp.lists.feed import Feed
-from runapp.queries import ListQuery, pick_columns, read_list_query
+from runapp.lists.filters import Filters
+from runapp.lists.long_poll import RETRY_AFTER_SECONDS, WATCH, parse_prefer
+from runapp.lists.query import ListQuery, pick_columns, read_list_query
 from runapp.rows import (
     OWNER,
     AnyColumn,
@@ -28,7 +29,6 @@ from runapp.rows import (
     RowReader,
     read_in_order,
 )
-from runapp.waiting import RETRY_AFTER_SECONDS, WATCH, parse_prefer
 
 # Who is named by DRF's own negotiation of formats, and by the views.
 _OTHER_PARAMETERS = ("owner", "format")

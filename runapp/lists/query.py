@@ -11,12 +11,11 @@ from django.http import QueryDict
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from runapp.common.exceptions import Gone, InvalidInput
-from runapp.cursors import Cursor, decode_cursor
-from runapp.filters import Filters
+from runapp.lists.cursors import Cursor, decode_cursor
 from runapp.lists.feed import Feed
-from runapp.rows import AnyColumn
+from runapp.lists.filters import Filters
+from runapp.rows import MOST_ROWS, AnyColumn
 
-MOST_ROWS = 10_000
 # A client that knows nothing yet.
 _START = "0"
 # Of a text that is refused, so much is repeated.

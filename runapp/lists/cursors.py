@@ -14,6 +14,7 @@ from django.core.signing import BadSignature, Signer
 
 from runapp.common.exceptions import InvalidInput
 
+# No module of today: clients hold cursors that were signed under this name.
 _SIGNER = Signer(salt="runapp.cursors")
 # More than any cursor has; what is longer need not be looked at.
 _MOST_CHARACTERS = 400

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from runapp.execution.training import write_log
 from runapp.runner import frames
 from runapp.runner.contract import FoldJob, Outcome, RunResult, StageReport
 from runapp.runner.host import survey_host
 from runapp.runner.levels import Level
 from runapp.runner.splitting import Parts
 from runapp.runner.supervisor import Supervisor
-from runapp.services.training import write_log
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE
 from tests.hostile_cases import (

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from runapp.common.transitions import Phase
 from runapp.datasets.raw_data import request_split
+from runapp.execution.training import run_fold
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
 from runapp.scheduling.attempts import begin_attempt
@@ -27,7 +28,6 @@ from runapp.scheduling.claims import (
 )
 from runapp.scheduling.disabled_accounts import disable_account, enable_account
 from runapp.scheduling.position import find_position
-from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor
 from tests.factories import (
     PASSWORD,

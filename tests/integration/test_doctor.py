@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 from django.db.models import DateTimeField, ExpressionWrapper
 from django.db.models.functions import Now
 
+from runapp.execution.fitness import read_versions
 from runapp.models import Worker
 from runapp.runner.promises import Promise, SelfTest
 from runapp.services import condition, examination
 from runapp.services.condition import Finding, Level
-from runapp.services.fitness import read_versions
 from tests.factories import make_account, make_live_worker, make_raw_data, make_self_test
 
 pytestmark = pytest.mark.django_db

@@ -10,10 +10,10 @@ import pytest
 from runapp.common import retry
 from runapp.common.transitions import Phase
 from runapp.datasets.raw_data import request_split
+from runapp.execution import heartbeat, training
+from runapp.execution.step import Step, run_next
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.services import pulse, training
-from runapp.services.work import Step, run_next
 from runapp.storage import Kind
 from tests.doubles import InstantSupervisor
 from tests.factories import (
@@ -146,7 +146,7 @@ def test_damaged_part_never_trains_a_fold(part: str) -> None:
 def test_worker_that_leaves_gives_back_a_fold_whose_files_are_on_their_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulse, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN", 0)
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
     supervisor = InstantSupervisor()
@@ -163,7 +163,7 @@ def test_worker_that_leaves_gives_back_a_fold_whose_files_are_on_their_way(
 def test_fold_cancelled_while_its_files_are_on_their_way_is_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulse, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN", 0)
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
     _forget_verified_files(monkeypatch)

@@ -11,6 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import TestCase
 
+from runapp.execution.registration import beat
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import AuditEvent
 from runapp.runner.contract import Outcome
@@ -26,7 +27,6 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
-from runapp.services.workers import beat
 from tests.factories import finish_fold, make_fold, make_raw_data, work
 from tests.integration.test_concurrency import run_at_once
 

@@ -16,13 +16,13 @@ from runapp.changes import counters, ended_folds
 from runapp.changes.ended_folds import Outcome as End
 from runapp.changes.feed import publishing
 from runapp.datasets.retention import prune
+from runapp.execution.training import run_fold
 from runapp.models import Clock, RawData, SubmissionFold, Tally
 from runapp.runner.contract import Outcome
 from runapp.scheduling.claims import claim_fold
 from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.state_changes import fail_waiting
 from runapp.services import metrics
-from runapp.services.training import run_fold
 from tests.doubles import InstantSupervisor
 from tests.factories import finish_fold, make_fold
 

@@ -17,10 +17,10 @@ from django.db.models.functions import Now
 
 from datarun.processes import Part
 from runapp.checks import list_local_parts
+from runapp.execution.registration import beat
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
 from runapp.scheduling.live_workers import get_live_seconds
-from runapp.services.workers import beat
 from tests.factories import make_account, make_fold, make_ready_dataset, make_self_test
 
 pytestmark = pytest.mark.django_db

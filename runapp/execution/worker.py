@@ -25,22 +25,22 @@ from runapp.audit.record import speak_for_worker
 from runapp.changes.counters import KEEPER_STARTS, count
 from runapp.common.log_context import following
 from runapp.common.retry import Absence, forget_broken_connections
-from runapp.runner.host import Host, survey_host
-from runapp.runner.promises import Promise, SelfTest
-from runapp.runner.supervisor import Supervisor
-from runapp.scheduling import dispatch
-from runapp.scheduling.claims import count_work, list_holders, reap_expired, return_all
-from runapp.scheduling.fair_share import decay_shares
-from runapp.services import workers
-from runapp.services.fitness import (
+from runapp.execution import registration
+from runapp.execution.fitness import (
     examine_worker,
     is_fit,
     make_supervisor,
     report_fitness,
     warn_if_lowered,
 )
-from runapp.services.heartbeat import ThreadedHeartbeat
-from runapp.services.work import Detours, Step, run_next
+from runapp.execution.heartbeat import ThreadedHeartbeat
+from runapp.execution.step import Detours, Step, run_next
+from runapp.runner.host import Host, survey_host
+from runapp.runner.promises import Promise, SelfTest
+from runapp.runner.supervisor import Supervisor
+from runapp.scheduling import dispatch
+from runapp.scheduling.claims import count_work, list_holders, reap_expired, return_all
+from runapp.scheduling.fair_share import decay_shares
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def leave(sender: Any, **_: Any) -> None:
     try:
         # The slots have ended: what one of them could not give back itself goes back now.
         return_all(worker=_name_pool(sender.hostname, os.getpid()))
-        workers.leave(name=sender.hostname)
+        registration.leave(name=sender.hostname)
     except Error as error:
         logger.warning("the worker could not sign off: %s", error)
 
@@ -307,7 +307,7 @@ def _tick(*, name: str, slots: int) -> None:
     try:
         # 0 is "never": the monotonic clock may itself be near 0.
         if not _beaten_at or time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
-            workers.beat(name=name, slots=slots, self_test=_self_test)
+            registration.beat(name=name, slots=slots, self_test=_self_test)
             _beaten_at = time.monotonic()
         reap_expired()
         decay_shares()

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from runapp.common.log_context import following
+from runapp.execution.heartbeat import Heartbeat
+from runapp.execution.splits import run_split
+from runapp.execution.training import run_fold
 from runapp.models import RawData, SubmissionFold
 from runapp.runner.supervisor import Supervisor
 from runapp.scheduling.claims import claim_fold, claim_split
 from runapp.scheduling.outcomes import count_waited
-from runapp.services.heartbeat import Heartbeat
-from runapp.services.splits import run_split
-from runapp.services.training import run_fold
 
 logger = logging.getLogger(__name__)
 

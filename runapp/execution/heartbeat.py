@@ -17,9 +17,12 @@ from typing import Self
 from django.conf import settings
 from django.db import Error, connections
 
+from runapp.storage import Pulse
+
 logger = logging.getLogger(__name__)
 
 ASK_SECONDS = 1.0
+SECONDS_BETWEEN = 1.0
 
 
 class Heartbeat:
@@ -113,3 +116,28 @@ class ThreadedHeartbeat(Heartbeat):
                 self._was_lost.set()
             # Made anew for each beat: between two of them a slot holds one connection, not two.
             connections.close_all()
+
+
+class Interrupted(Exception):
+    """The work that the blobs are for is not wanted any more, or the worker leaves."""
+
+
+def make_pulse(should_stop: Callable[[], bool]) -> Pulse:
+    """Return a pulse that asks about once a second whether to go on.
+
+    Parameters
+    ----------
+    should_stop : callable
+        True ends the transfer with `Interrupted`.
+    """
+    asked_at = time.monotonic()
+
+    def pulse() -> None:
+        nonlocal asked_at
+        if time.monotonic() - asked_at < SECONDS_BETWEEN:
+            return
+        asked_at = time.monotonic()
+        if should_stop():
+            raise Interrupted
+
+    return pulse

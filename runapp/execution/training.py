@@ -22,6 +22,7 @@ from runapp.common.outages import is_outage
 from runapp.common.retry import forget_broken_connections, insist
 from runapp.common.transitions import Phase, State
 from runapp.common.wire import unpack_indices
+from runapp.execution.heartbeat import Heartbeat, Interrupted, make_pulse
 from runapp.models import Predictions, RawData, SubmissionFold
 from runapp.runner import columns
 from runapp.runner.contract import (
@@ -61,8 +62,6 @@ from runapp.scheduling.results import (
     write_log,
 )
 from runapp.scheduling.state_changes import move
-from runapp.services.heartbeat import Heartbeat
-from runapp.services.pulse import Interrupted, make_pulse
 from runapp.storage import Kind, Pulse
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ import socket
 
 from django.db.models.functions import Now
 
+from runapp.execution.fitness import read_versions
 from runapp.models import Worker
 from runapp.runner.promises import SelfTest
-from runapp.services.fitness import read_versions
 
 
 def beat(*, name: str, slots: int, self_test: SelfTest | None = None) -> None:

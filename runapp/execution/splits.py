@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from runapp.changes.feed import publishing, touch
 from runapp.common.exceptions import StorageAway, StorageError
 from runapp.common.retry import insist
+from runapp.execution.heartbeat import Heartbeat, Interrupted, make_pulse
 from runapp.models import RawData
 from runapp.runner import columns
 from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob, Usage
@@ -32,8 +33,6 @@ from runapp.scheduling.claims import (
 )
 from runapp.scheduling.outcomes import WORKER_LEFT
 from runapp.scheduling.results import describe, name_our_fault, write_log
-from runapp.services.heartbeat import Heartbeat
-from runapp.services.pulse import Interrupted, make_pulse
 from runapp.storage import BlobWriter, Kind
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from runapp.common.client_address import read_address
-from runapp.services.metrics import (
+from runapp.monitoring.metrics import (
     collect_broker,
     collect_database,
     collect_disks,

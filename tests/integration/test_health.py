@@ -16,8 +16,8 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
 from runapp.common.exceptions import StorageAway
-from runapp.services import condition
-from runapp.services.condition import NEEDS, Finding, Level
+from runapp.monitoring import health as condition
+from runapp.monitoring.health import NEEDS, Finding, Level
 from runapp.storage import RemoteStorage
 from runapp.views import health
 from tests.factories import make_live_worker

@@ -24,11 +24,11 @@ from runapp.datasets.raw_data import delete_raw_data
 from runapp.datasets.retention import prune
 from runapp.execution.training import run_fold
 from runapp.models import RawData, SubmissionFold, Tally, Worker
+from runapp.monitoring import metrics
 from runapp.runner.contract import Outcome
 from runapp.runner.promises import Promise
 from runapp.scheduling.claims import claim_fold, reap_expired
 from runapp.scheduling.control import cancel_fold
-from runapp.services import metrics
 from runapp.views import metrics as view
 from tests.doubles import InstantSupervisor
 from tests.factories import (

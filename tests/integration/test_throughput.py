@@ -18,11 +18,11 @@ from runapp.changes.feed import publishing
 from runapp.datasets.retention import prune
 from runapp.execution.training import run_fold
 from runapp.models import Clock, RawData, SubmissionFold, Tally
+from runapp.monitoring import metrics
 from runapp.runner.contract import Outcome
 from runapp.scheduling.claims import claim_fold
 from runapp.scheduling.control import cancel_fold
 from runapp.scheduling.state_changes import fail_waiting
-from runapp.services import metrics
 from tests.doubles import InstantSupervisor
 from tests.factories import finish_fold, make_fold
 

@@ -156,7 +156,7 @@ def list_samples() -> set[str]:
     """Return the names of all samples that a scrape may hold."""
     ours = {
         node.args[0].value
-        for node in walk_calls(PROJECT / "runapp" / "services" / "metrics.py")
+        for node in walk_calls(PROJECT / "runapp" / "monitoring" / "metrics.py")
         if node.args and isinstance(node.args[0], ast.Constant)
     }
     ups = {"datarun_database_up", "datarun_broker_up"}

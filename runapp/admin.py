@@ -22,7 +22,6 @@ from knox.settings import CONSTANTS
 from runapp.accounts.access import read_scope
 from runapp.accounts.quotas import set_quota
 from runapp.audit import record as audit
-from runapp.board.pages import ROWS
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.transitions import Phase
 from runapp.datasets.raw_data import change_raw_data
@@ -44,10 +43,10 @@ from runapp.models import (
     Worker,
 )
 from runapp.models.audit import Action, AuditEvent
-from runapp.services.deeds import DEEDS, Deed
-from runapp.services.steering import Seen
-from runapp.views.ops.actions import confirm
-from runapp.views.ops.base import protect
+from runapp.ops.actions import DEEDS, Deed, Seen
+from runapp.ops.paging import ROWS
+from runapp.ops.views.actions import confirm
+from runapp.ops.views.base import protect
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

@@ -7,9 +7,8 @@ from collections import Counter
 
 from django.core.management.base import CommandError, OutputWrapper
 
-from runapp.search import Search
-from runapp.services.deeds import Deed
-from runapp.services.sweeps import (
+from runapp.ops.actions import Deed
+from runapp.ops.bulk_actions import (
     Prospect,
     Sweep,
     describe_search,
@@ -17,6 +16,7 @@ from runapp.services.sweeps import (
     foresee,
     group_refusals,
 )
+from runapp.ops.search import Search
 
 
 def run_sweep(

@@ -10,7 +10,7 @@ from django.views.csrf import csrf_failure
 
 from runapp.accounts.passwords import LOCKED, count_failures, find_wait, read_name
 from runapp.common.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
-from runapp.views.ops.base import protect, show
+from runapp.ops.views.base import protect, show
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:

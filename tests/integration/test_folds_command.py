@@ -14,8 +14,8 @@ from django.db.models import F
 
 from runapp.common.error_codes import ERROR_CODES
 from runapp.models import RawData, SubmissionFold
+from runapp.ops.search import Search
 from runapp.runner.contract import Outcome
-from runapp.search import Search
 from tests.factories import (
     finish_fold,
     make_account,

@@ -12,8 +12,8 @@ from django.test import Client
 from runapp.common.transitions import Phase
 from runapp.models import DailyUse, Predictions, RawData, SubmissionFold
 from runapp.models.audit import AuditEvent
+from runapp.ops.actions import Seen, rerun_fold
 from runapp.scheduling.control import cancel_fold
-from runapp.services.steering import Seen, rerun_fold
 from tests.factories import finish_fold, make_fold, sign_in, work
 
 

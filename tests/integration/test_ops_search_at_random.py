@@ -138,8 +138,8 @@ def list_pages(client: Client, query: dict[str, str]) -> Iterator[int]:
 def test_every_search_and_order_lists_each_fold_once(
     few: int, operator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.views.ops.folds.ROWS", ROWS)
-    monkeypatch.setattr("runapp.search.FEW", few)
+    monkeypatch.setattr("runapp.ops.views.folds.ROWS", ROWS)
+    monkeypatch.setattr("runapp.ops.search.FEW", few)
     chance, now = random.Random(few), timezone.now()
     folds = make_folds(chance, now)
     client = sign_in(operator)

@@ -14,11 +14,8 @@ from django.test import TestCase
 from runapp.execution.registration import beat
 from runapp.models import RawData, SubmissionFold
 from runapp.models.audit import AuditEvent
-from runapp.runner.contract import Outcome
-from runapp.scheduling.control import cancel_fold
-from runapp.search import Search
-from runapp.services.deeds import CANCEL, DEEDS, HIGH, RERUN, Deed
-from runapp.services.sweeps import (
+from runapp.ops.actions import CANCEL, DEEDS, HIGH, RERUN, Deed
+from runapp.ops.bulk_actions import (
     Refusal,
     Sweep,
     describe_search,
@@ -27,6 +24,9 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
+from runapp.ops.search import Search
+from runapp.runner.contract import Outcome
+from runapp.scheduling.control import cancel_fold
 from tests.factories import finish_fold, make_fold, make_raw_data, work
 from tests.integration.test_concurrency import run_at_once
 
@@ -110,7 +110,7 @@ def test_round_ends_at_its_time(ada: User, iris: RawData) -> None:
 def test_folds_are_read_some_at_a_time(
     ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.services.sweeps._BATCH", 2)
+    monkeypatch.setattr("runapp.ops.bulk_actions._BATCH", 2)
     make_folds(ada, iris, range(1, 6))
 
     done = do_round(sweep=foresee(deed=HIGH, search=ALL).sweep)
@@ -245,7 +245,7 @@ def test_search_that_cannot_be_meant_fits_none(ada: User, iris: RawData) -> None
 def test_counts_end_at_their_bound(
     ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.services.sweeps.MOST_COUNTED", 2)
+    monkeypatch.setattr("runapp.ops.bulk_actions.MOST_COUNTED", 2)
     make_folds(ada, iris, [11, 12, 13, 14])
 
     prospect = foresee(deed=CANCEL, search=ALL)

@@ -11,7 +11,6 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from runapp.board.throughput import Throughput, read_throughput
 from runapp.changes import counters, ended_folds
 from runapp.changes.ended_folds import Outcome as End
 from runapp.changes.feed import publishing
@@ -19,6 +18,7 @@ from runapp.datasets.retention import prune
 from runapp.execution.training import run_fold
 from runapp.models import Clock, RawData, SubmissionFold, Tally
 from runapp.monitoring import metrics
+from runapp.ops.throughput import Throughput, read_throughput
 from runapp.runner.contract import Outcome
 from runapp.scheduling.claims import claim_fold
 from runapp.scheduling.control import cancel_fold

@@ -213,7 +213,7 @@ def test_lost_workers_alone_are_no_live_ones() -> None:
 
 
 def test_name_of_a_dataset_moves_no_cursor() -> None:
-    from runapp.board.roster import Job
     from runapp.management.commands.workers import describe_job
+    from runapp.ops.workers import Job
 
     assert describe_job(Job("split of \x1b[2Jx", None)) == "split of ?[2Jx"

@@ -14,12 +14,12 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from runapp.board.fold_lines import Line, Use, read_lines
 from runapp.common.error_codes import ERROR_CODES
 from runapp.management.sweeps import run_sweep
 from runapp.management.tables import check_tables_exist
-from runapp.search import PHASES, PRIORITIES, STATES, Search
-from runapp.services.deeds import CANCEL, HIGH, LOW, RERUN, Deed
+from runapp.ops.actions import CANCEL, HIGH, LOW, RERUN, Deed
+from runapp.ops.fold_rows import Line, Use, read_lines
+from runapp.ops.search import PHASES, PRIORITIES, STATES, Search
 
 MOST_LINES = 50
 _NAMES = [field.name for field in fields(Search)]

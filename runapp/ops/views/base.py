@@ -17,9 +17,9 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from runapp.accounts.access import Scope, read_scope
-from runapp.board.overview import read_pulse
 from runapp.common.exceptions import NotFound
-from runapp.services.deeds import DEEDS, Deed
+from runapp.ops.actions import DEEDS, Deed
+from runapp.ops.overview import read_pulse
 
 Rest = ParamSpec("Rest")
 OperatorView = Callable[Concatenate[HttpRequest, Scope, Rest], HttpResponse]

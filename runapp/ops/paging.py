@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from runapp.board.fold_lines import KB_IN_MB, Line
 from runapp.models import MAX_CLIENT_ID, MEASURES, SubmissionFold, is_measured
+from runapp.ops.fold_rows import KB_IN_MB, Line
 
 ROWS = 50
 # Each name with the column or the alias that it sorts by.

@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from runapp.accounts.access import READERS, Scope
-from runapp.board.fold_lines import KB_IN_MB, name_kind
-from runapp.board.history import History, read_history_of_fold
 from runapp.common.exceptions import NotFound
 from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, SubmissionFold, Worker
+from runapp.ops.audit_history import History, read_history_of_fold
+from runapp.ops.fold_rows import KB_IN_MB, name_kind
 from runapp.scheduling.waiting import read_circumstances
 
 # Of a log that is longer, so many lines of its beginning and of its end are shown.

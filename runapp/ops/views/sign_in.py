@@ -8,7 +8,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from runapp.views.ops.base import protect
+from runapp.ops.views.base import protect
 
 
 class SignIn(LoginView):

@@ -12,12 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
 
 from runapp.accounts.access import Scope
-from runapp.board.fold_lines import Line, read_lines
-from runapp.board.pages import ROWS
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.search import Search
-from runapp.services.deeds import Deed
-from runapp.services.sweeps import (
+from runapp.ops.actions import Deed
+from runapp.ops.bulk_actions import (
     ROUND_FOLDS,
     Refusal,
     Sweep,
@@ -27,8 +24,11 @@ from runapp.services.sweeps import (
     group_refusals,
     resume,
 )
-from runapp.views.ops.base import by_form, find_way_back, for_operators, read_deed, show
-from runapp.views.ops.folds import read_search
+from runapp.ops.fold_rows import Line, read_lines
+from runapp.ops.paging import ROWS
+from runapp.ops.search import Search
+from runapp.ops.views.base import by_form, find_way_back, for_operators, read_deed, show
+from runapp.ops.views.folds import read_search
 
 FEW = 10
 _NAMES = [field.name for field in fields(Search)]

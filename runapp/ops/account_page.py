@@ -9,10 +9,10 @@ from django.contrib.auth.models import User
 
 from runapp.accounts.access import READERS, Scope
 from runapp.accounts.quota_use import Measure, Standing, read_allowance, read_standing
-from runapp.board.fold_lines import Line, Use, read_lines
-from runapp.board.history import History, read_deeds_of, read_history_of_submission
 from runapp.common.exceptions import Forbidden, NotFound
 from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
+from runapp.ops.audit_history import History, read_deeds_of, read_history_of_submission
+from runapp.ops.fold_rows import Line, Use, read_lines
 from runapp.storage import Kind
 
 FOLDS_SHOWN = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from runapp.http import converters  # noqa: F401 - importing it registers them
-from runapp.views.ops import accounts, actions, datasets, folds, overview, sign_in, sweeps
+from runapp.ops.views import accounts, actions, bulk_actions, datasets, folds, overview, sign_in
 
 app_name = "ops"
 
@@ -16,7 +16,7 @@ urlpatterns = [
     path("folds/", folds.show_folds, name="folds"),
     path("folds/confirm/", actions.ask_to_confirm, name="confirm"),
     path("folds/steer/", actions.steer_folds, name="steer"),
-    path("folds/sweep/", sweeps.sweep_folds, name="sweep"),
+    path("folds/sweep/", bulk_actions.sweep_folds, name="sweep"),
     path("folds/<id:pk>/", folds.show_fold, name="fold"),
     path("folds/<id:pk>/place/", folds.show_place, name="place"),
     path("datasets/", datasets.show_datasets, name="datasets"),

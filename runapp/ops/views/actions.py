@@ -11,14 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_protect
 
 from runapp.accounts.access import Scope
-from runapp.board.fold_lines import Line, read_lines
-from runapp.board.pages import ROWS
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.services.deeds import Deed, carry_out
-from runapp.services.steering import Seen
-from runapp.views.ops.base import by_form, find_way_back, for_operators, read_deed, show
-from runapp.views.ops.sweeps import confirm_sweep
+from runapp.ops.actions import Deed, Seen, carry_out
+from runapp.ops.fold_rows import Line, read_lines
+from runapp.ops.paging import ROWS
+from runapp.ops.views.base import by_form, find_way_back, for_operators, read_deed, show
+from runapp.ops.views.bulk_actions import confirm_sweep
 
 _MOST_ATTEMPT = 2**31 - 1
 

@@ -10,15 +10,15 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
-from runapp.board.fold_lines import read_lines
-from runapp.board.fold_story import read_story
-from runapp.board.pages import ROWS, SORTS, Place, cut, sort
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.exceptions import NotFound
 from runapp.models import SubmissionFold
+from runapp.ops.fold_page import read_story
+from runapp.ops.fold_rows import read_lines
+from runapp.ops.paging import ROWS, SORTS, Place, cut, sort
+from runapp.ops.search import PHASES, PRIORITIES, STATES, Search
+from runapp.ops.views.base import for_operators, show, show_live
 from runapp.scheduling.position import find_position
-from runapp.search import PHASES, PRIORITIES, STATES, Search
-from runapp.views.ops.base import for_operators, show, show_live
 
 CHOICES = {
     "state": [*STATES, *PHASES],

@@ -19,14 +19,13 @@ from typing import Any
 from django.db.models import QuerySet, Subquery
 from django.db.models.functions import Now
 
-from runapp.board.overview import MOST_COUNTED, Count
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, Clock, Folds
+from runapp.ops.actions import Deed, Seen, carry_out
+from runapp.ops.overview import MOST_COUNTED, Count
+from runapp.ops.search import Search
 from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
-from runapp.search import Search
-from runapp.services.deeds import Deed, carry_out
-from runapp.services.steering import Seen
 
 # A web request takes no longer, also where the disk or the broker is slow.
 ROUND_FOLDS = 500

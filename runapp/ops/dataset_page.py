@@ -14,11 +14,11 @@ from typing import Any
 
 from django.db.models import Subquery, Sum, Value
 
-from runapp.board.fold_lines import KB_IN_MB
-from runapp.board.overview import DatasetLine, find_dataset
 from runapp.common.exceptions import NotFound
 from runapp.common.transitions import Phase, State
 from runapp.models import RawData, Submission, SubmissionFold
+from runapp.ops.fold_rows import KB_IN_MB
+from runapp.ops.overview import DatasetLine, find_dataset
 from runapp.scheduling.live_workers import list_live_workers
 
 SUBMISSIONS_ON_PAGE = 20

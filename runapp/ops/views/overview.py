@@ -9,10 +9,10 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
-from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets, read_totals
-from runapp.board.roster import Entry, list_entries
-from runapp.board.throughput import read_throughput
-from runapp.views.ops.base import for_operators, show_live
+from runapp.ops.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets, read_totals
+from runapp.ops.throughput import read_throughput
+from runapp.ops.views.base import for_operators, show_live
+from runapp.ops.workers import Entry, list_entries
 
 
 @require_safe

@@ -12,11 +12,11 @@ from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
 from runapp.accounts.visible_rows import get_raw_data
-from runapp.board.dataset_story import read_dataset_story
-from runapp.board.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
-from runapp.board.pages import Place
 from runapp.datasets.raw_data import change_raw_data
-from runapp.views.ops.base import by_form, for_operators, show_live
+from runapp.ops.dataset_page import read_dataset_story
+from runapp.ops.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
+from runapp.ops.paging import Place
+from runapp.ops.views.base import by_form, for_operators, show_live
 
 
 @require_safe

@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
-from runapp.board.account_story import read_account_story, read_file, read_submission_story
 from runapp.common.exceptions import Forbidden, StorageAway, StorageError
-from runapp.views.ops.base import for_operators, show, show_live
+from runapp.ops.account_page import read_account_story, read_file, read_submission_story
+from runapp.ops.views.base import for_operators, show, show_live
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runapp.common.error_codes import ERROR_CODES
-from runapp.management.sweeps import run_sweep
+from runapp.management.bulk_actions import run_sweep
 from runapp.management.tables import check_tables_exist
 from runapp.ops.actions import CANCEL, HIGH, LOW, RERUN, Deed
 from runapp.ops.fold_rows import Line, Use, read_lines

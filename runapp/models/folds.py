@@ -210,6 +210,15 @@ class SubmissionFold(models.Model):
     def __str__(self) -> str:
         return f"fold {self.databoard_sf_id}"
 
+    @property
+    def databoard_s(self) -> Submission:
+        """Its submission, as the source document names it."""
+        return self.submission
+
+    @databoard_s.setter
+    def databoard_s(self, submission: Submission) -> None:
+        self.submission = submission
+
 
 Folds = models.QuerySet[SubmissionFold]
 

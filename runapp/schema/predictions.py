@@ -15,7 +15,7 @@ _ROWS = list_of(refer("schemas", "PredictionsRow"))
 _FILE: Schema = {"type": "string", "format": "binary"}
 
 describe(
-    views.PredictionList,
+    views.GetTestPredictionList,
     post=Operation(
         id="listPredictions",
         tag=TAG,
@@ -28,7 +28,7 @@ describe(
     ),
 )
 describe(
-    views.PredictionNew,
+    views.GetTestPredictionNew,
     post=Operation(
         id="newPredictions",
         tag=TAG,

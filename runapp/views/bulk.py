@@ -26,7 +26,7 @@ from runapp.rows import MOST_ROWS, OWNER, Row, RowReader, make_fold_columns
 from runapp.scheduling import dispatch
 from runapp.scheduling.live_workers import count_live_slots
 from runapp.scheduling.waiting import read_circumstances
-from runapp.serializers import SubmissionFoldInput
+from runapp.serializers import SubmissionFoldSerializer
 from runapp.submissions import bulk
 from runapp.submissions.code import PostedSubmission
 from runapp.submissions.folds import PostedFold
@@ -75,7 +75,7 @@ class Intake:
         self.n_posted = 0
         self._account, self._scope = view.get_account(), view.scope
         self._names = names
-        self._shape = SubmissionFoldInput()
+        self._shape = SubmissionFoldSerializer()
         self._outage: Exception | None = None
         self._turned_away: bulk.TurnedAway = {}
         self._make_reader()  # before anything is written

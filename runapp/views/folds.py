@@ -12,24 +12,24 @@ from rest_framework.response import Response
 
 from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_fold, get_raw_data, list_folds, list_submissions
-from runapp.common.exceptions import Forbidden, NotFound
+from runapp.common.exceptions import Forbidden
 from runapp.http.view import DatarunView, read_input
 from runapp.lists.feed import Feed, read_feed, read_feed_of_folds
 from runapp.lists.filters import FoldFilter, SubmissionFilter
 from runapp.lists.view import ListView
 from runapp.models import Submission, SubmissionFold
 from runapp.rows import (
-    LIGHT_COLUMNS,
-    OWNER,
     SUBMISSION_COLUMNS,
     AnyColumn,
-    RowReader,
     make_fold_columns,
 )
 from runapp.scheduling import control
 from runapp.scheduling.position import find_position
-from runapp.scheduling.waiting import read_circumstances
-from runapp.serializers import PriorityInput, SubmissionFoldInput
+from runapp.serializers import (
+    PriorityInput,
+    SubmissionFoldLightSerializer,
+    SubmissionFoldSerializer,
+)
 from runapp.submissions import folds as services
 from runapp.submissions.code import PostedSubmission
 from runapp.views.account import tell_quotas
@@ -65,12 +65,7 @@ class FoldView(DatarunView):
     """Shows single folds with all their attributes."""
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
-        columns = make_fold_columns(read_circumstances(scope=self.scope))
-        reader = RowReader(columns if self.scope.is_alone else (*columns, OWNER), scope=self.scope)
-        rows = reader.show(reader.fetch(SubmissionFold.objects.filter(pk=fold.pk)))
-        if not rows:  # deleted with its dataset since it was found
-            raise NotFound("Not found.")
-        return rows[0]
+        return SubmissionFoldSerializer(fold, context={"scope": self.scope}).data
 
 
 class SubmissionFoldList(FoldListView, FoldView):
@@ -81,7 +76,7 @@ class SubmissionFoldList(FoldListView, FoldView):
         return feed, make_fold_columns(circumstances)
 
     def post(self, request: Request) -> Response:
-        posted = read_input(SubmissionFoldInput, request)
+        posted = read_input(SubmissionFoldSerializer, request)
         account = self.get_account()
         allowance = read_allowance(owner=account)
         raw_data = (
@@ -166,4 +161,5 @@ class SubmissionFoldLightList(FoldListView):
     may_wait = True
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        return read_feed(model=SubmissionFold, scope=self.scope, owner=owner), LIGHT_COLUMNS
+        feed = read_feed(model=SubmissionFold, scope=self.scope, owner=owner)
+        return feed, SubmissionFoldLightSerializer.columns

@@ -20,9 +20,13 @@ from runapp.http import streams
 from runapp.http.view import DatarunView, read_input
 from runapp.lists.view import answer_not_modified, find_known, hold, tell_waited
 from runapp.models import Predictions, SubmissionFold
-from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
+from runapp.rows import OWNER, Row, RowReader, read_in_order
 from runapp.scheduling import results
-from runapp.serializers import PredictionListInput, PredictionNewInput
+from runapp.serializers import (
+    PredictionListInput,
+    PredictionNewInput,
+    TestPredSubmissionFoldSerializer,
+)
 from runapp.submissions import predictions as services
 from runapp.submissions.predictions import HandedOut
 
@@ -35,7 +39,7 @@ class PredictionsView(DatarunView):
     is_sending = False
 
     def answer(self, handed_out: HandedOut) -> HttpResponseBase:
-        columns: tuple[AnyColumn, ...] = PREDICTIONS_ROW_COLUMNS
+        columns = TestPredSubmissionFoldSerializer.columns
         if not self.scope.is_alone:
             columns = (*columns, OWNER)
         try:
@@ -75,7 +79,7 @@ def _read_readable(reader: RowReader, keys: list[int]) -> list[Row]:
         return []
 
 
-class PredictionList(PredictionsView):
+class GetTestPredictionList(PredictionsView):
     """The predictions of the folds asked for, as far as they are finished."""
 
     def post(self, request: Request) -> HttpResponseBase:
@@ -84,7 +88,7 @@ class PredictionList(PredictionsView):
         return self.answer(services.hand_out_listed(scope=self.scope, owner=owner, ids=ids))
 
 
-class PredictionNew(PredictionsView):
+class GetTestPredictionNew(PredictionsView):
     """The predictions that were never handed out, each to one caller."""
 
     def post(self, request: Request) -> HttpResponseBase:

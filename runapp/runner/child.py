@@ -11,7 +11,6 @@ import importlib.util
 import os
 import pickle
 import random
-import shutil
 import socket
 import sys
 import time
@@ -38,6 +37,7 @@ from runapp.runner.contract import (
     SplitJob,
 )
 from runapp.runner.failure import pack_failure
+from runapp.runner.files import save_files
 from runapp.runner.levels import Seal
 from runapp.runner.places import TMP
 from runapp.runner.workflow import ElementsWorkflow, OwnWorkflow, Workflow
@@ -124,8 +124,8 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> 
     y = columns.read_column(memoryview(job.labels))
     scratch = place.scratch
     sandbox.become_nobody(seal=place.seal, limits=job.limits)
-    _write_files(Path(scratch, CODE_FOLDER), job.files)
-    _write_files(Path(scratch, KIT_FOLDER), job.kit_files)
+    save_files(Path(scratch, CODE_FOLDER), {"files": job.files})
+    save_files(Path(scratch, KIT_FOLDER), {"files": job.kit_files})
     X_train = frames.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
     if X_train is not None:
         os.close(x_train_fd)
@@ -188,11 +188,12 @@ def run_split(
 
 def _copy_files(folder: Path, file_fds: Mapping[str, int]) -> None:
     """Give the split the files by their names, to do with as it likes."""
-    for name, descriptor in file_fds.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(descriptor, "rb") as source, path.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(os.fdopen(descriptor, "rb"))
+            for name, descriptor in file_fds.items()
+        }
+        save_files(folder, {"files": files})
 
 
 def _split_csv(job: SplitJob, channel: Channel) -> None:
@@ -328,14 +329,6 @@ def _flush_output() -> None:
         # The submission may have closed it.
         with contextlib.suppress(Exception):
             stream.flush()
-
-
-def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -1,5 +1,6 @@
 """The API's views; here under the names of the source document (2016), as are its files' helper."""
 
+from runapp.views.files import save_files as save_files
 from runapp.views.folds import SubmissionFoldDetail as SubmissionFoldDetail
 from runapp.views.folds import SubmissionFoldLightList as SubmissionFoldLightList
 from runapp.views.folds import SubmissionFoldList as SubmissionFoldList

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runapp.common.exceptions import Conflict, InvalidInput, NotFound, StorageError
 from runapp.models import RawData
-from runapp.runner import columns
+from runapp.runner.data import array_file
 from runapp.storage import Kind
 
 Indices = NDArray[np.int64]
@@ -70,7 +70,7 @@ def make_folds(
 
 def _read_labels(raw_data: RawData, *, digest: str) -> NDArray[Any]:
     try:
-        return columns.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))
+        return array_file.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))
     except StorageError:
         if RawData.objects.filter(pk=raw_data.pk).exists():
             raise

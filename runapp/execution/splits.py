@@ -20,9 +20,9 @@ from runapp.common.exceptions import StorageAway, StorageError
 from runapp.common.retry import insist
 from runapp.execution.heartbeat import Heartbeat, Interrupted, make_pulse
 from runapp.models import RawData
-from runapp.runner import columns
 from runapp.runner.contract import DataForm, FrameKind, Limits, Outcome, RunResult, SplitJob, Usage
-from runapp.runner.labels import LabelError, class_labels
+from runapp.runner.data import array_file
+from runapp.runner.data.labels import LabelError, class_labels
 from runapp.runner.supervisor import Supervisor
 from runapp.scheduling.claims import (
     end_split_in_error,
@@ -172,7 +172,7 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
     try:
         y_train, y_test = (_read_labels(raw_data, parts[name]) for name in ("y_train", "y_test"))
         classes = class_labels(y_train) if "classifier" in raw_data.elements else None
-    except (columns.ColumnsError, LabelError) as error:
+    except (array_file.ColumnsError, LabelError) as error:
         end_split_in_error(raw_data, error_code="split_error", log_messages=str(error))
         return
     with publishing():
@@ -198,4 +198,4 @@ def _record_parts(raw_data: RawData, parts: dict[str, str]) -> None:
 
 
 def _read_labels(raw_data: RawData, digest: str) -> NDArray[Any]:
-    return columns.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))
+    return array_file.read_column(raw_data.bin.read(kind=Kind.LABELS, digest=digest))

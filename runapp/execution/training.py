@@ -24,7 +24,6 @@ from runapp.common.transitions import Phase, State
 from runapp.common.wire import unpack_indices
 from runapp.execution.heartbeat import Heartbeat, Interrupted, make_pulse
 from runapp.models import Predictions, RawData, SubmissionFold
-from runapp.runner import columns
 from runapp.runner.contract import (
     DataForm,
     FoldJob,
@@ -35,6 +34,7 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
+from runapp.runner.data import array_file
 from runapp.runner.supervisor import Supervisor
 from runapp.scheduling.attempts import (
     begin_attempt,
@@ -211,9 +211,9 @@ def _make_job(fold: SubmissionFold, raw_data: RawData, pulse: Pulse) -> FoldJob:
     train_is = unpack_indices(bytes(fold.train_is))
     _check_fit(fold, raw_data, train_is)
     labels = bin.read(kind=Kind.LABELS, digest=parts["y_train"], pulse=pulse)
-    y = columns.read_column(labels)[train_is]
+    y = array_file.read_column(labels)[train_is]
     packed = io.BytesIO()
-    columns.write_column(y, packed)
+    array_file.write_column(y, packed)
     kit_module = raw_data.specific_module
     kit_files = {name: sha for name, sha in raw_data.files.items() if name.endswith(".py")}
     classes = raw_data.classes if kit_module is None else None

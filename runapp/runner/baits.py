@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from runapp.runner import columns
+from runapp.runner.data import array_file
 from runapp.runner.promises import Promise
 from runapp.runner.scratch import open_scratch, remove_folder, sweep_scratch
 
@@ -77,7 +77,7 @@ class Bait:
     def labels(self) -> bytes:
         """The labels of the training rows, as a job carries them."""
         packed = io.BytesIO()
-        columns.write_column(self._mark(_TRAINING, N_TRAINING), packed)
+        array_file.write_column(self._mark(_TRAINING, N_TRAINING), packed)
         return packed.getvalue()
 
     @property
@@ -274,7 +274,7 @@ def _write_frame(path: Path, column: np.ndarray[Any, np.dtype[np.float64]]) -> N
     axes["index"] = {"names": [None], "range": [0, len(column), 1]}
     with path.open("wb") as file:
         header = {"frame": [column.dtype.str], **axes}
-        columns.write_container(file, header=header, buffers=[column.reshape(1, -1)])
+        array_file.write_container(file, header=header, buffers=[column.reshape(1, -1)])
 
 
 def _remove_shared_memory(key: int) -> None:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
-from runapp.runner import columns, frames, labels, sandbox, splitting
+from runapp.runner import sandbox, splitting
 from runapp.runner.contract import (
     CODE_FOLDER,
     DATA_FOLDER,
@@ -36,6 +36,7 @@ from runapp.runner.contract import (
     Limits,
     SplitJob,
 )
+from runapp.runner.data import array_file, dataframes, labels
 from runapp.runner.failure import pack_failure
 from runapp.runner.files import save_files
 from runapp.runner.levels import Seal
@@ -121,12 +122,12 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> 
     """
     job = FoldJob.unpack(_read_all(job_fd))
     channel = Channel(socket.socket(fileno=channel_fd), owner=os.getpid())
-    y = columns.read_column(memoryview(job.labels))
+    y = array_file.read_column(memoryview(job.labels))
     scratch = place.scratch
     sandbox.become_nobody(seal=place.seal, limits=job.limits)
     save_files(Path(scratch, CODE_FOLDER), {"files": job.files})
     save_files(Path(scratch, KIT_FOLDER), {"files": job.kit_files})
-    X_train = frames.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
+    X_train = dataframes.map_frame(x_train_fd) if job.form is DataForm.FRAME else None
     if X_train is not None:
         os.close(x_train_fd)
     _enter(place, job.limits, memory_bytes=job.limits.memory_bytes + job.test_bytes)
@@ -144,7 +145,9 @@ def run_fold(*, job_fd: int, x_train_fd: int, channel_fd: int, place: Place) -> 
         _send_predictions(channel, FrameKind.TRAIN_PREDICTIONS, workflow, X, job.n_train)
         # The test part comes only once the predictions of the train part have arrived.
         (x_test_fd,) = channel.wait_for_leave()
-        X_test = frames.map_frame(x_test_fd) if job.form is DataForm.FRAME else _unpickle(x_test_fd)
+        X_test = (
+            dataframes.map_frame(x_test_fd) if job.form is DataForm.FRAME else _unpickle(x_test_fd)
+        )
         _send_predictions(channel, FrameKind.TEST_PREDICTIONS, workflow, X_test, job.n_test)
 
     _start(channel)
@@ -210,8 +213,8 @@ def _split_csv(job: SplitJob, channel: Channel) -> None:
         (FrameKind.X_TRAIN, parts.X_train, FrameKind.Y_TRAIN, parts.y_train),
         (FrameKind.X_TEST, parts.X_test, FrameKind.Y_TEST, parts.y_test),
     ):
-        _send_written(channel, x_kind, partial(frames.write_frame, X))
-        _send_written(channel, y_kind, partial(columns.write_column, y))
+        _send_written(channel, x_kind, partial(dataframes.write_frame, X))
+        _send_written(channel, y_kind, partial(array_file.write_column, y))
 
 
 def _split_own(job: SplitJob, kit_module: str, channel: Channel) -> None:
@@ -225,7 +228,7 @@ def _split_own(job: SplitJob, kit_module: str, channel: Channel) -> None:
         checked = labels.as_labels(y)
         _check_lengths(X, checked, part=part)
         _send_written(channel, x_kind, partial(pickle.dump, X, protocol=5))
-        _send_written(channel, y_kind, partial(columns.write_column, checked))
+        _send_written(channel, y_kind, partial(array_file.write_column, checked))
 
 
 def _check_lengths(X: Any, y: Any, *, part: str) -> None:

@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from runapp.runner.columns import ColumnsError
 from runapp.runner.contract import Outcome
-from runapp.runner.labels import LabelError
-from runapp.runner.paths import hide_paths
+from runapp.runner.data.array_file import ColumnsError
+from runapp.runner.data.labels import LabelError
+from runapp.runner.path_hiding import hide_paths
 from runapp.runner.splitting import SplitError
 from runapp.runner.workflow import BadPredictions, MissingClass
 

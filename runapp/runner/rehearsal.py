@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 
-from runapp.runner import frames
+from runapp.runner.data import dataframes
 
 # Code is rewritten at its eighth call.
 REPETITIONS = 10
@@ -33,6 +33,6 @@ def rehearse() -> None:
 
 def _store_and_map(frame: pd.DataFrame) -> pd.DataFrame:
     with os.fdopen(os.memfd_create("rehearsal"), "wb") as file:
-        frames.write_frame(frame, file)
+        dataframes.write_frame(frame, file)
         file.flush()
-        return frames.map_frame(file.fileno())
+        return dataframes.map_frame(file.fileno())

@@ -16,7 +16,7 @@ from runapp.runner.contract import FrameKind, Limits, Outcome, RunResult
 from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
 from runapp.runner.meter import Meter, Sample
 from runapp.runner.output import Output
-from runapp.runner.paths import hide_paths
+from runapp.runner.path_hiding import hide_paths
 from runapp.runner.reports import Failure, ReportError
 from runapp.runner.stages import Stages
 from runapp.runner.tree import ProcessTree

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from runapp.runner.labels import LabelError, Labels, class_labels
+from runapp.runner.data.labels import LabelError, Labels, class_labels
 
 MAX_COLUMNS_SHOWN = 10
 MAX_NAME_SHOWN = 40

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 from runapp.execution.training import write_log
-from runapp.runner import frames
 from runapp.runner.contract import FoldJob, Outcome, RunResult, StageReport
+from runapp.runner.data import dataframes
 from runapp.runner.host import survey_host
 from runapp.runner.levels import Level
 from runapp.runner.splitting import Parts
@@ -95,7 +95,7 @@ class Slot:
         train, test = self.inputs / "X_train", self.inputs / "X_test"
         for path, X in ((train, parts.X_train), (test, parts.X_test)):
             with path.open("wb") as file:
-                frames.write_frame(X, file)
+                dataframes.write_frame(X, file)
         with train.open("rb") as x_train, test.open("rb") as x_test:
             before = describe_file(train), describe_file(test)
             result = self.supervisor.run_fold(

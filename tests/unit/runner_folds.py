@@ -17,8 +17,9 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from runapp.runner import columns, frames, keepers, splitting
+from runapp.runner import keepers, splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
+from runapp.runner.data import array_file, dataframes
 from runapp.runner.host import Host, survey_host
 from runapp.runner.levels import Level
 from runapp.runner.supervisor import Supervisor
@@ -116,7 +117,7 @@ class Iris:
         self.parts = split_iris()
         for name, X in (("X_train", self.parts.X_train), ("X_test", self.parts.X_test)):
             with (self.folder / name).open("wb") as file:
-                frames.write_frame(X, file)
+                dataframes.write_frame(X, file)
 
     def run(
         self,
@@ -192,7 +193,7 @@ def make_job(
     files = {"classifier.py": code} if isinstance(code, str) else code
     rows = np.arange(0, len(parts.y_train), 2) if train_is is None else train_is
     labels = io.BytesIO()
-    columns.write_column(parts.y_train[rows], labels)
+    array_file.write_column(parts.y_train[rows], labels)
     classes = np.unique(parts.y_train)
     return FoldJob(
         files={name: content.encode() for name, content in files.items()},

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sklearn.model_selection import train_test_split
 
-from runapp.runner.frames import map_frame, write_frame
-from runapp.runner.labels import class_labels
+from runapp.runner.data.dataframes import map_frame, write_frame
+from runapp.runner.data.labels import class_labels
 from runapp.runner.splitting import SplitError, split_csv
 from tests.effort import FACTOR
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.internals import create_dataframe_from_blocks
 
-from runapp.runner.columns import (
+from runapp.runner.data.array_file import (
     BUFFER_COUNTS,
     DTYPES,
     Array,

@@ -38,7 +38,7 @@ from runapp.rows import (
     RowReader,
     make_fold_columns,
 )
-from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
+from runapp.runner.child.workflow import CLASS_NAMES, PREDICTORS
 from runapp.scheduling.waiting import read_circumstances
 from runapp.submissions.code import Force
 

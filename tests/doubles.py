@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from runapp.runner import splitting
+from runapp.runner.child import splitting
 from runapp.runner.contract import (
     Confinement,
     FoldJob,

@@ -269,7 +269,7 @@ def _list_name_servers() -> list[str]:
 
 
 def _write_frame(path: Path, column: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-    # As frames.py writes it, which would load pandas into the worker.
+    # As data/dataframes.py writes it, which would load pandas into the worker.
     axes = {"columns": {"names": [None], "range": [0, 1, 1]}}
     axes["index"] = {"names": [None], "range": [0, len(column), 1]}
     with path.open("wb") as file:

@@ -28,7 +28,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runapp.runner import child, kernel, sandbox
+from runapp.runner import kernel, sandbox
+from runapp.runner.child import child
 from runapp.runner.contract import MAX_DESCRIPTORS, MAX_REQUEST_BYTES
 from runapp.runner.levels import Seal
 from runapp.runner.places import FOLD, RUNNER

@@ -9,7 +9,7 @@ from typing import Any
 from runapp.common import wire
 from runapp.common.exceptions import InvalidInput
 from runapp.fields import FilesField
-from runapp.runner import files as posted_files
+from runapp.runner.child import files as posted_files
 
 
 def save_files(dir_data: str | PathLike[str], data: Mapping[str, Any]) -> None:

@@ -17,11 +17,11 @@ import numpy as np
 import psutil
 import pytest
 from runapp.execution.training import write_log
+from runapp.runner.child.splitting import Parts
 from runapp.runner.contract import FoldJob, Outcome, RunResult, StageReport
 from runapp.runner.data import dataframes
 from runapp.runner.host import survey_host
 from runapp.runner.levels import Level
-from runapp.runner.splitting import Parts
 from runapp.runner.supervisor import Supervisor
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from runapp.runner import keepers, splitting
+from runapp.runner import keepers
+from runapp.runner.child import splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
 from runapp.runner.data import array_file, dataframes
 from runapp.runner.host import Host, survey_host
@@ -49,7 +50,7 @@ import sys, types
 sys.path.insert(0, sys.argv[1])
 for name, things in (
     ("rehearsal", {"rehearse": lambda: None}),
-    ("splitting", {"split_csv": None, "SplitError": type("SplitError", (ValueError,), {})}),
+    ("child.splitting", {"split_csv": None, "SplitError": type("SplitError", (ValueError,), {})}),
 ):
     module = types.ModuleType(name)
     vars(module).update(things)

@@ -10,7 +10,7 @@ import pytest
 from rest_framework.exceptions import ValidationError
 
 from runapp.common.exceptions import InvalidInput, TooLarge
-from runapp.runner.files import save_files as save_in_run
+from runapp.runner.child.files import save_files as save_in_run
 from runapp.views import save_files
 from tests.factories import pack
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import threadpool_limits
 
-from runapp.runner.data import array_file, dataframes
-from runapp.runner.workflow import (
+from runapp.runner.child.workflow import (
     BadPredictions,
     ElementsWorkflow,
     MissingClass,
     OwnWorkflow,
     as_predictions,
 )
+from runapp.runner.data import array_file, dataframes
 from test_files import local
 from test_files.examples import DIABETES, DIGITS, IRIS, PENGUINS, RANDOM_STATE, Example
 

@@ -23,7 +23,11 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
-from runapp.runner import sandbox, splitting
+from runapp.runner import sandbox
+from runapp.runner.child import splitting
+from runapp.runner.child.failure import pack_failure
+from runapp.runner.child.files import save_files
+from runapp.runner.child.workflow import ElementsWorkflow, OwnWorkflow, Workflow
 from runapp.runner.contract import (
     CODE_FOLDER,
     DATA_FOLDER,
@@ -37,11 +41,8 @@ from runapp.runner.contract import (
     SplitJob,
 )
 from runapp.runner.data import array_file, dataframes, labels
-from runapp.runner.failure import pack_failure
-from runapp.runner.files import save_files
 from runapp.runner.levels import Seal
 from runapp.runner.places import TMP
-from runapp.runner.workflow import ElementsWorkflow, OwnWorkflow, Workflow
 
 # A code that looks for randomness without a seed of its own gets the same bits at every run.
 RANDOM_SEED = 0

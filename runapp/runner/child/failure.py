@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from runapp.runner.child.splitting import SplitError
+from runapp.runner.child.workflow import BadPredictions, MissingClass
 from runapp.runner.contract import Outcome
 from runapp.runner.data.array_file import ColumnsError
 from runapp.runner.data.labels import LabelError
 from runapp.runner.path_hiding import hide_paths
-from runapp.runner.splitting import SplitError
-from runapp.runner.workflow import BadPredictions, MissingClass
 
 MAX_TEXT = 20_000
 MAX_SENTENCE = 2_000
@@ -21,7 +21,7 @@ MAX_SENTENCE = 2_000
 # Ours, with a message for the one whom it concerns; where in our code it was raised is not.
 _PLAIN = (BadPredictions, MissingClass, SplitError, LabelError, ColumnsError)
 
-_RUNNER = str(Path(__file__).parent)
+_RUNNER = str(Path(__file__).parents[1])
 _IMPORTLIB = str(Path(importlib.__file__).parent)
 
 

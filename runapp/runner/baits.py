@@ -29,7 +29,7 @@ import numpy as np
 
 from runapp.runner.data import array_file
 from runapp.runner.promises import Promise
-from runapp.runner.scratch import open_scratch, remove_folder, sweep_scratch
+from runapp.runner.sandbox.scratch import open_scratch, remove_folder, sweep_scratch
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # Its value says nothing; its name in the environment of another process is what is looked for.
@@ -221,7 +221,7 @@ def _open_world() -> Iterator[Path]:
         _sweep(left)
     draft = Path(tempfile.mkdtemp(prefix=f"new-{_WORLD}", dir=shared))
     lock = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
-    # As scratch.py does: only a locked folder has the name that is swept.
+    # As sandbox/scratch.py does: only a locked folder has the name that is swept.
     fcntl.flock(lock, fcntl.LOCK_EX)
     world = draft.rename(draft.with_name(draft.name.removeprefix("new-")))
     try:

@@ -28,12 +28,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runapp.runner import kernel, sandbox
 from runapp.runner.child import child
 from runapp.runner.contract import MAX_DESCRIPTORS, MAX_REQUEST_BYTES
-from runapp.runner.levels import Seal
-from runapp.runner.places import FOLD, RUNNER
 from runapp.runner.rehearsal import rehearse
+from runapp.runner.sandbox import enter as sandbox
+from runapp.runner.sandbox import libc
+from runapp.runner.sandbox.levels import Seal
+from runapp.runner.sandbox.mounts import FOLD, RUNNER
 
 WARM_MODULES = (
     "joblib",
@@ -136,7 +137,7 @@ class Keeper:
         try:
             if self._namespace is not None:
                 # What is forked next is the first process of a new one: pid_namespaces(7).
-                kernel.unshare(kernel.CLONE_NEWPID)
+                libc.unshare(libc.CLONE_NEWPID)
             pid = os.fork()
         except OSError as error:
             # No memory or no process is left; the worker tries again with another keeper.
@@ -145,7 +146,7 @@ class Keeper:
         if pid == 0:
             _become_child(self._seal, channel, groups)
         if self._namespace is not None:
-            kernel.set_namespace(self._namespace, kernel.CLONE_NEWPID)
+            libc.set_namespace(self._namespace, libc.CLONE_NEWPID)
         return pid
 
     def _bury(self, pidfd: int) -> None:
@@ -199,7 +200,7 @@ def main(arguments: list[str]) -> NoReturn:
     seal = Seal.from_json(seal_text)
     keeper = Keeper(control=socket.socket(fileno=int(control_fd)), seal=seal)
     if not seal.level.has_namespaces:
-        kernel.adopt_orphans()
+        libc.adopt_orphans()
     _reset_signals()
     _warm_up(seal)
     keeper.announce(view=int(view_fd))
@@ -232,7 +233,7 @@ def _warm_up(seal: Seal) -> None:
     # What is frozen is never traversed, so the children's collections do not copy its pages.
     gc.collect()
     gc.freeze()
-    kernel.collapse_memory()
+    libc.collapse_memory()
 
 
 def _hide_project(seal: Seal) -> None:
@@ -242,8 +243,8 @@ def _hide_project(seal: Seal) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "runapp"]:
         del sys.modules[name]
     if seal.level.has_namespaces:
-        kernel.detach(RUNNER)
-        kernel.detach(FOLD)
+        libc.detach(RUNNER)
+        libc.detach(FOLD)
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
@@ -331,7 +332,7 @@ def _become_child(seal: Seal, channel: socket.socket, groups: list[int]) -> NoRe
 def _arrange_child(channel: socket.socket, *, keep: list[int]) -> None:
     os.setsid()
     # A worker that leaves closes the socket, so a keeper that died before this is seen too.
-    kernel.die_with_parent()
+    libc.die_with_parent()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     close_descriptors(keep={channel.fileno(), *keep})
     for name, descriptor in (("stdout", 1), ("stderr", 2)):

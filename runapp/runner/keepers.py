@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from runapp.runner.cgroup_group import Group
 from runapp.runner.cgroups import Cgroups
 from runapp.runner.contract import MAX_REQUEST_BYTES, Limits
-from runapp.runner.levels import Seal
-from runapp.runner.places import Places
+from runapp.runner.sandbox.levels import Seal
+from runapp.runner.sandbox.mounts import Places
 
 START_SECONDS = 60.0
 # Together with the time to end a keeper that does not answer, shorter than a fold's lease.

@@ -14,21 +14,17 @@ import socket
 import sys
 from typing import NoReturn
 
-from runapp.runner import kernel
-from runapp.runner.levels import Level, Seal
-from runapp.runner.places import RUNNER, Places
-from runapp.runner.root import enter_root
+from runapp.runner.sandbox import libc
+from runapp.runner.sandbox.levels import Level, Seal
+from runapp.runner.sandbox.mounts import RUNNER, Places
+from runapp.runner.sandbox.root_filesystem import enter_root
 
 _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from runapp.runner.keeper import main; main(sys.argv[2:])"
 )
 _NAMESPACES = (
-    kernel.CLONE_NEWNS
-    | kernel.CLONE_NEWPID
-    | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWIPC
-    | kernel.CLONE_NEWUTS
+    libc.CLONE_NEWNS | libc.CLONE_NEWPID | libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS
 )
 FAILED_STATUS = 71
 
@@ -64,7 +60,7 @@ def _leave_namespaces(level: Level) -> None:
     uid, gid = os.getuid(), os.getgid()
     if level is Level.USER:
         # The first process in a new user namespace has every capability in it, and none outside.
-        kernel.unshare(kernel.CLONE_NEWUSER | _NAMESPACES)
+        libc.unshare(libc.CLONE_NEWUSER | _NAMESPACES)
         # user_namespaces(7): one line that maps oneself, and no groups, is all one may write.
         for name, text in (
             ("setgroups", "deny"),
@@ -74,13 +70,13 @@ def _leave_namespaces(level: Level) -> None:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
     else:
-        kernel.unshare(_NAMESPACES)
+        libc.unshare(_NAMESPACES)
     socket.sethostname("datarun")
 
 
 def _become_keeper(seal: Seal, places: Places, code: str, control: str) -> NoReturn:
     try:
-        kernel.die_with_parent()
+        libc.die_with_parent()
         view = enter_root(places=places, uid=seal.uid)
         root = os.path.dirname(os.path.dirname(RUNNER))
         _execute(places, [code, root], control, seal, view)

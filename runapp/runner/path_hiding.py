@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from runapp.runner.places import BASE, ENV, WORK
+from runapp.runner.sandbox.mounts import BASE, ENV, WORK
 
 _PROJECT = str(Path(__file__).resolve().parents[2])
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from runapp.runner.cgroups import find_cgroups
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE, list_submission_files
 from tests.functional.account import (

@@ -21,7 +21,7 @@ from runapp.runner.child.splitting import Parts
 from runapp.runner.contract import FoldJob, Outcome, RunResult, StageReport
 from runapp.runner.data import dataframes
 from runapp.runner.host import survey_host
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from runapp.runner.supervisor import Supervisor
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE

@@ -22,7 +22,7 @@ from runapp.runner.child import splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
 from runapp.runner.data import array_file, dataframes
 from runapp.runner.host import Host, survey_host
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from runapp.runner.supervisor import Supervisor
 from test_files.examples import IRIS, RANDOM_STATE
 

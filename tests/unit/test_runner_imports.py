@@ -43,7 +43,10 @@ def test_import_of_the_keeper_loads_no_framework() -> None:
     assert not loaded & FRAMEWORKS
 
 
-@pytest.mark.parametrize("module", ["launch", "kernel", "levels", "places", "root"])
+@pytest.mark.parametrize(
+    "module",
+    ["launch", "sandbox.libc", "sandbox.levels", "sandbox.mounts", "sandbox.root_filesystem"],
+)
 def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) -> None:
     # As it is started: without the environment's packages.
     loaded = list_loaded(f"runapp.runner.{module}", options="-ISP")
@@ -52,6 +55,6 @@ def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) ->
 
 
 def test_import_of_the_sandbox_loads_no_science() -> None:
-    loaded = list_loaded("runapp.runner.sandbox")
+    loaded = list_loaded("runapp.runner.sandbox.enter")
 
     assert not loaded & (FRAMEWORKS | SCIENCE)

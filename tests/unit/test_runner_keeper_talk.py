@@ -180,7 +180,7 @@ def test_no_process_for_a_child_is_ours(
 # The steps of the child's own, in their order.
 STEPS = ["prepare", "become_nobody", "enter"]
 FAIL = """
-from runapp.runner import sandbox
+from runapp.runner.sandbox import enter as sandbox
 def fail(**names):
     raise OSError(1, "No")
 sandbox.{step} = fail

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from tests.unit.runner_attempts import DONE, LEVELS, find_done, need_level, try_all
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP, Iris, serving, write_classifier
 from tests.unit.runner_marks import make_name
@@ -293,7 +293,7 @@ import json, sys
 from pathlib import Path
 from runapp.runner import keepers
 from runapp.runner.host import survey_host
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP, serving, write_classifier
 
 host = survey_host(best=Level[sys.argv[1]])

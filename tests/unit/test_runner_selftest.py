@@ -8,8 +8,8 @@ import pytest
 
 from runapp.runner import keepers
 from runapp.runner.host import Host, survey_host
-from runapp.runner.levels import Level
 from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
+from runapp.runner.sandbox.levels import Level
 from runapp.runner.selftest import run_selftest
 from runapp.runner.supervisor import Supervisor
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP

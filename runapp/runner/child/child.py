@@ -23,7 +23,6 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
-from runapp.runner import sandbox
 from runapp.runner.child import splitting
 from runapp.runner.child.failure import pack_failure
 from runapp.runner.child.files import save_files
@@ -41,8 +40,9 @@ from runapp.runner.contract import (
     SplitJob,
 )
 from runapp.runner.data import array_file, dataframes, labels
-from runapp.runner.levels import Seal
-from runapp.runner.places import TMP
+from runapp.runner.sandbox import enter as sandbox
+from runapp.runner.sandbox.levels import Seal
+from runapp.runner.sandbox.mounts import TMP
 
 # A code that looks for randomness without a seed of its own gets the same bits at every run.
 RANDOM_SEED = 0

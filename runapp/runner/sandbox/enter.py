@@ -12,10 +12,10 @@ import resource
 from collections.abc import Iterable
 from functools import lru_cache
 
-from runapp.runner import kernel, landlock, seccomp
 from runapp.runner.contract import Limits
-from runapp.runner.levels import Level, Seal
-from runapp.runner.places import DEVICES, FOLD, SHM, TMP, WORK
+from runapp.runner.sandbox import landlock, libc, seccomp
+from runapp.runner.sandbox.levels import Level, Seal
+from runapp.runner.sandbox.mounts import DEVICES, FOLD, SHM, TMP, WORK
 
 # A submission's open files: enough for joblib, too few to fill the kernel's tables.
 _MOST_DESCRIPTORS = 1024
@@ -24,7 +24,7 @@ _MOST_DESCRIPTORS = 1024
 _MOST_FILES = 65_536
 # Above the limit that the worker watches, as the net under it: setrlimit(2), RLIMIT_CPU.
 _CPU_GRACE_SECONDS = 2
-_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
+_FLAGS = libc.MS_NOSUID | libc.MS_NODEV
 
 
 def prepare(*, seal: Seal, groups: Iterable[int]) -> None:
@@ -42,14 +42,14 @@ def prepare(*, seal: Seal, groups: Iterable[int]) -> None:
         os.close(descriptor)
     if not seal.level.has_namespaces:
         return
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(
+    libc.unshare(libc.CLONE_NEWNS)
+    libc.mount(
         "proc",
         "/proc",
         kind="proc",
-        flags=_FLAGS | kernel.MS_NOEXEC | kernel.MS_RDONLY,
+        flags=_FLAGS | libc.MS_NOEXEC | libc.MS_RDONLY,
     )
-    kernel.mount("fold", FOLD, kind="tmpfs", flags=_FLAGS, data=f"mode=700{_name_owner(seal)}")
+    libc.mount("fold", FOLD, kind="tmpfs", flags=_FLAGS, data=f"mode=700{_name_owner(seal)}")
 
 
 def become_nobody(*, seal: Seal, limits: Limits) -> None:
@@ -66,14 +66,14 @@ def become_nobody(*, seal: Seal, limits: Limits) -> None:
         return
     if seal.level.has_namespaces:
         size = f"size={int(limits.scratch_mb * 1024)}k,nr_inodes={_MOST_FILES}"
-        kernel.mount("fold", FOLD, flags=kernel.MS_REMOUNT | _FLAGS, data=size)
-    kernel.drop_bounding_set()
+        libc.mount("fold", FOLD, flags=libc.MS_REMOUNT | _FLAGS, data=size)
+    libc.drop_bounding_set()
     if seal.uid is not None:
         os.setgroups([])
         os.setresgid(seal.uid, seal.uid, seal.uid)
         os.setresuid(seal.uid, seal.uid, seal.uid)
-        kernel.stay_readable()
-    kernel.drop_capabilities()
+        libc.stay_readable()
+    libc.drop_capabilities()
     if seal.level.has_namespaces:
         for folder in (WORK, TMP, SHM):
             os.mkdir(folder)
@@ -95,7 +95,7 @@ def enter(*, seal: Seal, limits: Limits, memory_bytes: int, scratch: str) -> Non
         The one folder that may be written to where there is no root of its own.
     """
     os.umask(0o077)
-    kernel.forbid_new_privileges()
+    libc.forbid_new_privileges()
     _limit_resources(seal, limits, memory_bytes=memory_bytes)
     if seal.landlock_abi:
         _restrict_paths(seal, scratch=scratch)

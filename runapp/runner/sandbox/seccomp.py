@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from runapp.runner.syscalls import ARM64, X86_64
+from runapp.runner.sandbox.syscalls import ARM64, X86_64
 
 _MACHINE = platform.machine()
 

@@ -1,7 +1,8 @@
 """The system calls of the sandbox that Python does not have; each raises OSError.
 
 Numbers and flags are those of the kernel's own headers, which never change. Nothing here decides
-anything: `root.py`, `sandbox.py` and `launch.py` say which call is made when, and why.
+anything: `root_filesystem.py`, `enter.py` and `keeper/launch.py` say which call is made when,
+and why.
 """
 
 from __future__ import annotations

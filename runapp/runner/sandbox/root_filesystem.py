@@ -1,7 +1,7 @@
 """A root of its own for a keeper and its runs: system and environment read-only, nothing else.
 
 Built once per keeper, in a mount namespace of its own, by whoever holds CAP_SYS_ADMIN there; what
-is fresh for every run is mounted by the run's child (`sandbox.py`).
+is fresh for every run is mounted by the run's child (`enter.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runapp.runner import kernel
-from runapp.runner.places import (
+from runapp.runner.sandbox import libc
+from runapp.runner.sandbox.mounts import (
     BASE,
     DEVICES,
     ENV,
@@ -41,15 +41,15 @@ _LINKS = {
     "tmp": TMP,
     "var/tmp": TMP,
 }
-_READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID
+_READ_ONLY = libc.MS_RDONLY | libc.MS_NOSUID
 _MOUNT_FLAGS = {
-    "ro": kernel.MS_RDONLY,
-    "nosuid": kernel.MS_NOSUID,
-    "nodev": kernel.MS_NODEV,
-    "noexec": kernel.MS_NOEXEC,
-    "noatime": kernel.MS_NOATIME,
-    "nodiratime": kernel.MS_NODIRATIME,
-    "relatime": kernel.MS_RELATIME,
+    "ro": libc.MS_RDONLY,
+    "nosuid": libc.MS_NOSUID,
+    "nodev": libc.MS_NODEV,
+    "noexec": libc.MS_NOEXEC,
+    "noatime": libc.MS_NOATIME,
+    "nodiratime": libc.MS_NODIRATIME,
+    "relatime": libc.MS_RELATIME,
 }
 
 
@@ -86,11 +86,11 @@ def enter_root(*, places: Places, uid: int | None) -> int | None:
     The process must be alone in a new mount namespace, in a PID namespace that it is the first
     process of, and hold CAP_SYS_ADMIN in both: mount_namespaces(7), pid_namespaces(7).
     """
-    kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
     with contextlib.ExitStack() as stack:
         shown = [(target, _open(source, stack)) for target, source in _list_shown(places) if source]
         inputs = _open(places.inputs, stack) if places.inputs else None
-        kernel.mount("root", _BUILDING_SITE, kind="tmpfs", flags=kernel.MS_NOSUID, data="mode=755")
+        libc.mount("root", _BUILDING_SITE, kind="tmpfs", flags=libc.MS_NOSUID, data="mode=755")
         os.chdir(_BUILDING_SITE)
         for target, source in shown:
             _show(target, source, is_device=target.startswith("dev/"))
@@ -99,16 +99,14 @@ def enter_root(*, places: Places, uid: int | None) -> int | None:
         _furnish(places, uid=uid)
         view = _open_view(inputs) if inputs is not None else None
     # joblib asks at its import whether there are semaphores; each run has a file system of its own.
-    kernel.mount(
-        "fold", FOLD[1:], kind="tmpfs", flags=kernel.MS_NOSUID | kernel.MS_NODEV, data="size=1m"
-    )
+    libc.mount("fold", FOLD[1:], kind="tmpfs", flags=libc.MS_NOSUID | libc.MS_NODEV, data="size=1m")
     for folder in (TMP, SHM):
         os.mkdir(folder[1:])
     os.mkdir("proc")
     # Its own, before the host's goes: a user namespace may mount one only while it sees another.
-    kernel.mount("proc", "proc", kind="proc", flags=_READ_ONLY | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    kernel.pivot_root(_BUILDING_SITE)
-    kernel.mount("none", "/", flags=kernel.MS_REMOUNT | kernel.MS_BIND | _READ_ONLY)
+    libc.mount("proc", "proc", kind="proc", flags=_READ_ONLY | libc.MS_NODEV | libc.MS_NOEXEC)
+    libc.pivot_root(_BUILDING_SITE)
+    libc.mount("none", "/", flags=libc.MS_REMOUNT | libc.MS_BIND | _READ_ONLY)
     return view
 
 
@@ -155,8 +153,8 @@ def _show(target: str, source: _Source, *, is_device: bool) -> None:
     else:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-    kernel.mount(source.link, target, flags=kernel.MS_BIND | kernel.MS_REC)
-    _make_read_only(target, flags=_READ_ONLY | (0 if is_device else kernel.MS_NODEV))
+    libc.mount(source.link, target, flags=libc.MS_BIND | libc.MS_REC)
+    _make_read_only(target, flags=_READ_ONLY | (0 if is_device else libc.MS_NODEV))
 
 
 def _make_read_only(target: str, *, flags: int) -> None:
@@ -164,7 +162,7 @@ def _make_read_only(target: str, *, flags: int) -> None:
     # mount's owner has set: mount(2), mount_namespaces(7).
     for path, options in _list_mounts(os.path.join(_BUILDING_SITE, target)):
         kept = sum(_MOUNT_FLAGS.get(option, 0) for option in options)
-        kernel.mount("none", path, flags=kernel.MS_REMOUNT | kernel.MS_BIND | kept | flags)
+        libc.mount("none", path, flags=libc.MS_REMOUNT | libc.MS_BIND | kept | flags)
 
 
 def _list_mounts(folder: str) -> list[tuple[str, list[str]]]:
@@ -176,8 +174,8 @@ def _list_mounts(folder: str) -> list[tuple[str, list[str]]]:
 
 
 def _hide(target: str) -> None:
-    flags = _READ_ONLY | kernel.MS_NODEV | kernel.MS_NOEXEC
-    kernel.mount("hidden", target, kind="tmpfs", flags=flags, data="size=4k,mode=755")
+    flags = _READ_ONLY | libc.MS_NODEV | libc.MS_NOEXEC
+    libc.mount("hidden", target, kind="tmpfs", flags=flags, data="size=4k,mode=755")
 
 
 def _furnish(places: Places, *, uid: int | None) -> None:
@@ -222,9 +220,9 @@ def _open_view(inputs: _Source) -> int:
     # that was taken out of the tree lives as long as its descriptors: umount2(2), MNT_DETACH.
     target = "inputs"
     os.mkdir(target)
-    kernel.mount(inputs.link, target, flags=kernel.MS_BIND | kernel.MS_REC)
-    _make_read_only(target, flags=_READ_ONLY | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    libc.mount(inputs.link, target, flags=libc.MS_BIND | libc.MS_REC)
+    _make_read_only(target, flags=_READ_ONLY | libc.MS_NODEV | libc.MS_NOEXEC)
     view = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
-    kernel.detach(target)
+    libc.detach(target)
     os.rmdir(target)
     return view

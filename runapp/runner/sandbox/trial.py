@@ -9,10 +9,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from runapp.runner import kernel, sandbox
 from runapp.runner.contract import Limits
-from runapp.runner.levels import Seal
-from runapp.runner.places import WORK
+from runapp.runner.sandbox import enter as sandbox
+from runapp.runner.sandbox import libc
+from runapp.runner.sandbox.levels import Seal
+from runapp.runner.sandbox.mounts import WORK
 
 FAILED_STATUS = 72
 _LIMITS = Limits(
@@ -25,7 +26,7 @@ def main(arguments: list[str]) -> NoReturn:
     _, seal_text, _ = arguments
     seal = Seal.from_json(seal_text)
     if seal.level.has_namespaces:
-        kernel.unshare(kernel.CLONE_NEWPID)
+        libc.unshare(libc.CLONE_NEWPID)
     pid = os.fork()
     if pid == 0:
         _try(seal)

@@ -26,7 +26,7 @@ SHM = f"{FOLD}/shm"
 # The devices that a run may use, below `/dev`.
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
-_PROJECT = Path(__file__).resolve().parents[2]
+_PROJECT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Places:
     Parameters
     ----------
     runner : str
-        The folder of this package.
+        The folder of the package `runapp.runner`.
     base_prefix, base_executable : str
         The interpreter that the environment was made of.
     site_packages : str or None
@@ -103,7 +103,7 @@ def find_places(*, hidden: tuple[Path, ...], inputs: Path | None) -> Places:
     base_prefix = os.path.realpath(sys.base_prefix)
     executable = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     return Places(
-        runner=str(Path(__file__).resolve().parent),
+        runner=str(Path(__file__).resolve().parents[1]),
         base_prefix=base_prefix,
         base_executable=executable,
         site_packages=os.path.realpath(sysconfig.get_path("purelib")) if is_virtual else None,

@@ -9,14 +9,14 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runapp.runner.cgroups import Cgroups, find_cgroups
 from runapp.runner.contract import Confinement
 from runapp.runner.keepers import start_launcher
-from runapp.runner.meter import GroupCpu, GroupMemory, name_meters
+from runapp.runner.metering.cgroups import Cgroups, find_cgroups
+from runapp.runner.metering.meter import GroupCpu, GroupMemory, name_meters
+from runapp.runner.metering.proc_meter import TreeCpu, TreeMemory
 from runapp.runner.sandbox import landlock, seccomp
 from runapp.runner.sandbox.levels import Level, Seal, is_linux
 from runapp.runner.sandbox.mounts import Places, find_places
-from runapp.runner.tree_meter import TreeCpu, TreeMemory
 
 PROBE_SECONDS = 30.0
 _PROBE = (

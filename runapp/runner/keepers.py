@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from runapp.runner.cgroup_group import Group
-from runapp.runner.cgroups import Cgroups
 from runapp.runner.contract import MAX_REQUEST_BYTES, Limits
+from runapp.runner.metering.cgroup import Group
+from runapp.runner.metering.cgroups import Cgroups
 from runapp.runner.sandbox.levels import Seal
 from runapp.runner.sandbox.mounts import Places
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runapp.runner.cgroups import find_cgroups
+from runapp.runner.metering.cgroups import find_cgroups
 from runapp.runner.sandbox.levels import Level
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE, list_submission_files

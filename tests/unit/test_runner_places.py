@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from runapp.runner import host
+from runapp.runner.metering.mountinfo import unescape
 from runapp.runner.sandbox import root_filesystem
 from runapp.runner.sandbox.levels import Level, Seal
-from runapp.runner.sandbox.mounts import Places, find_places, is_below, unescape
+from runapp.runner.sandbox.mounts import Places, find_places, is_below
 
 ROOT = Path(__file__).resolve().parents[2]
 

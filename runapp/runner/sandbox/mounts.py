@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import sysconfig
 from dataclasses import asdict, dataclass
@@ -116,11 +115,6 @@ def find_places(*, hidden: tuple[Path, ...], inputs: Path | None) -> Places:
 def is_below(path: str, folder: str) -> bool:
     """Tell whether a path is a folder or lies in it."""
     return os.path.commonpath([path, folder]) == folder
-
-
-def unescape(path: str) -> str:
-    """Return a path of mountinfo as it is: proc(5), white space and backslashes are octal there."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def _sees_system_site() -> bool:

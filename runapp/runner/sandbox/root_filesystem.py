@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runapp.runner.metering.mountinfo import unescape
 from runapp.runner.sandbox import libc
 from runapp.runner.sandbox.mounts import (
     BASE,
@@ -23,7 +24,6 @@ from runapp.runner.sandbox.mounts import (
     TMP,
     Places,
     is_below,
-    unescape,
 )
 
 # Any folder that every Linux has: the mount over it is ours alone.

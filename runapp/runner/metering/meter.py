@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from runapp.runner.cgroup_group import Group, MemoryReading
-from runapp.runner.tree import ProcessTree
-from runapp.runner.tree_meter import TreeCpu, TreeMemory
+from runapp.runner.metering.cgroup import Group, MemoryReading
+from runapp.runner.metering.proc_meter import TreeCpu, TreeMemory
+from runapp.runner.metering.process_tree import ProcessTree
 
 _BATCH_BYTES = 64 * os.sysconf("SC_PAGE_SIZE")
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runapp.runner.cgroup_hosts import Controller, Place, list_pids, write_file
-from runapp.runner.tree import KILL_SECONDS, LOOK_SECONDS
+from runapp.runner.metering.cgroup_mounts import Controller, Place, list_pids, write_file
+from runapp.runner.metering.process_tree import KILL_SECONDS, LOOK_SECONDS
 
 REMOVE_SECONDS = 5.0
 # Larger than any of the files that are read.

@@ -14,9 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runapp.runner.cgroup_group import Group, kill_processes, list_folders, remove_folders
-from runapp.runner.cgroup_hosts import Controller, Place, is_left_over, name_group, survey_host
-from runapp.runner.tree import KILL_SECONDS
+from runapp.runner.metering.cgroup import Group, kill_processes, list_folders, remove_folders
+from runapp.runner.metering.cgroup_mounts import (
+    Controller,
+    Place,
+    is_left_over,
+    name_group,
+    survey_host,
+)
+from runapp.runner.metering.process_tree import KILL_SECONDS
 
 
 def find_cgroups(

@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 
-from runapp.runner.tree import ProcessTree
+from runapp.runner.metering.process_tree import ProcessTree
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import count
 from pathlib import Path
 
-from runapp.runner.sandbox.mounts import unescape
+from runapp.runner.metering.mountinfo import unescape
 
 # The worker lives here, by being moved or by systemd's DelegateSubgroup=, so that the v2 group
 # above has no processes of its own and may have children with limits.

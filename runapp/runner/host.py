@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runapp.runner.contract import Confinement
-from runapp.runner.keepers import start_launcher
+from runapp.runner.keeper.handle import start_launcher
 from runapp.runner.metering.cgroups import Cgroups, find_cgroups
 from runapp.runner.metering.meter import GroupCpu, GroupMemory, name_meters
 from runapp.runner.metering.proc_meter import TreeCpu, TreeMemory

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runapp.runner.contract import FrameKind, Limits, Outcome, RunResult
-from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
+from runapp.runner.keeper.handle import Exited, KeeperFailed, KeeperProcess
 from runapp.runner.metering.meter import Meter, Sample
 from runapp.runner.metering.process_tree import ProcessTree
 from runapp.runner.output import Output

@@ -22,7 +22,7 @@ from runapp.runner.contract import (
     SplitJob,
 )
 from runapp.runner.host import Host, Uid, claim_uid, survey_host
-from runapp.runner.keepers import KeeperFailed, KeeperProcess
+from runapp.runner.keeper.handle import KeeperFailed, KeeperProcess
 from runapp.runner.reports import Sink
 from runapp.runner.run import STOP_CHECK_SECONDS, Request, Run, ShouldStop
 from runapp.runner.sandbox.levels import Level

@@ -17,11 +17,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from runapp.runner import keepers
 from runapp.runner.child import splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
 from runapp.runner.data import array_file, dataframes
 from runapp.runner.host import Host, survey_host
+from runapp.runner.keeper import handle
 from runapp.runner.sandbox.levels import Level
 from runapp.runner.supervisor import Supervisor
 from test_files.examples import IRIS, RANDOM_STATE
@@ -49,13 +49,13 @@ LIGHT_BOOTSTRAP = """
 import sys, types
 sys.path.insert(0, sys.argv[1])
 for name, things in (
-    ("rehearsal", {"rehearse": lambda: None}),
+    ("keeper.warm_up", {"rehearse": lambda: None}),
     ("child.splitting", {"split_csv": None, "SplitError": type("SplitError", (ValueError,), {})}),
 ):
     module = types.ModuleType(name)
     vars(module).update(things)
     sys.modules[f"runapp.runner.{name}"] = module
-from runapp.runner import keeper
+from runapp.runner.keeper import process as keeper
 keeper.WARM_MODULES = ()
 %s
 keeper.main(sys.argv[2:])
@@ -95,7 +95,7 @@ def serving(
     """Yield a runner of folds with a warm keeper, or one that is started in another way."""
     with pytest.MonkeyPatch.context() as patch:
         if bootstrap is not None:
-            patch.setattr(keepers, "_BOOTSTRAP", bootstrap)
+            patch.setattr(handle, "_BOOTSTRAP", bootstrap)
         iris = Iris(folder, host)
         iris.supervisor.warm_up()
         yield iris

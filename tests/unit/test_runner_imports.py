@@ -27,7 +27,7 @@ def list_loaded(module: str, *, options: str = "-sP") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["supervisor", "keepers", "contract", "run", "stages", "selftest"]
+    "module", ["supervisor", "keeper.handle", "contract", "run", "stages", "selftest"]
 )
 def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: str) -> None:
     loaded = list_loaded(f"runapp.runner.{module}")
@@ -37,7 +37,7 @@ def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: st
 
 
 def test_import_of_the_keeper_loads_no_framework() -> None:
-    loaded = list_loaded("runapp.runner.keeper")
+    loaded = list_loaded("runapp.runner.keeper.process")
 
     assert "pandas" in loaded
     assert not loaded & FRAMEWORKS
@@ -45,7 +45,13 @@ def test_import_of_the_keeper_loads_no_framework() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["launch", "sandbox.libc", "sandbox.levels", "sandbox.mounts", "sandbox.root_filesystem"],
+    [
+        "keeper.launch",
+        "sandbox.libc",
+        "sandbox.levels",
+        "sandbox.mounts",
+        "sandbox.root_filesystem",
+    ],
 )
 def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) -> None:
     # As it is started: without the environment's packages.

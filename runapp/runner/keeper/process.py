@@ -2,7 +2,7 @@
 
 It runs nothing in parallel: a parent that has run one parallel region leaves OpenMP in a state
 that crashes or hangs its forked children. It holds no dataset and no secret. It is started by exec
-with a clean environment (`keepers.py`, `launch.py`) and speaks over one sequenced-packet socket:
+with a clean environment (`handle.py`, `launch.py`) and speaks over one sequenced-packet socket:
 asked for a child it answers `spare`, with the descriptors by which the worker gives the child its
 run and watches it, and at the child's end `exited`.
 
@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from runapp.runner.child import child
 from runapp.runner.contract import MAX_DESCRIPTORS, MAX_REQUEST_BYTES
-from runapp.runner.rehearsal import rehearse
+from runapp.runner.keeper.warm_up import rehearse
 from runapp.runner.sandbox import enter as sandbox
 from runapp.runner.sandbox import libc
 from runapp.runner.sandbox.levels import Seal
@@ -238,7 +238,7 @@ def _warm_up(seal: Seal) -> None:
 
 def _hide_project(seal: Seal) -> None:
     """Make the project unknown to `import`; what is loaded of it goes on without."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     sys.path[:] = [entry for entry in sys.path if entry != root]
     for name in [name for name in sys.modules if name.partition(".")[0] == "runapp"]:
         del sys.modules[name]

@@ -40,11 +40,11 @@ _MOST_DEAD_SPARES = 3
 # What a child may touch before participant code runs; the limit is set anew when it does.
 _SETUP_BYTES = 64 * 2**20
 
-_PROJECT = str(Path(__file__).resolve().parents[2])
+_PROJECT = str(Path(__file__).resolve().parents[3])
 # -I -S: nothing but the standard library, which is all that a launcher needs.
 _LAUNCHER = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from runapp.runner.launch import main; main(sys.argv[2:])"
+    "from runapp.runner.keeper.launch import main; main(sys.argv[2:])"
 )
 # What the keeper itself executes; tests give it another.
 _BOOTSTRAP: str | None = None

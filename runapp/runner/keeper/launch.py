@@ -21,7 +21,7 @@ from runapp.runner.sandbox.root_filesystem import enter_root
 
 _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from runapp.runner.keeper import main; main(sys.argv[2:])"
+    "from runapp.runner.keeper.process import main; main(sys.argv[2:])"
 )
 _NAMESPACES = (
     libc.CLONE_NEWNS | libc.CLONE_NEWPID | libc.CLONE_NEWNET | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS

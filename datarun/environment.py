@@ -15,7 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from datarun.logs import Form
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 from runapp.storage.location import BadLocation, S3Location, parse_location
 
 env = environ.Env()

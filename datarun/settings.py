@@ -27,7 +27,7 @@ from datarun.environment import (
 )
 from datarun.logs import make_logging
 from datarun.openapi import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
-from runapp.runner.promises import DEFAULT_REQUIRED
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATARUN_HOME = read_home(default=BASE_DIR / "var")

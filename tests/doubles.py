@@ -22,7 +22,7 @@ from runapp.runner.contract import (
     Usage,
 )
 from runapp.runner.data import array_file, dataframes
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 
 USAGE = Usage(
     train_seconds=1.5,

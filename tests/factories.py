@@ -23,7 +23,7 @@ from runapp.execution.registration import beat
 from runapp.execution.step import Step, run_next
 from runapp.models import AccessToken, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Finding, Promise, SelfTest
+from runapp.runner.selftest.promises import Finding, Promise, SelfTest
 from tests.doubles import InstantSupervisor
 from tests.openapi import check_response
 

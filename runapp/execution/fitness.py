@@ -12,8 +12,8 @@ from importlib.metadata import version
 from django.conf import settings
 
 from runapp.runner.host import Host
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest, name_promises
-from runapp.runner.selftest import run_selftest
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise, SelfTest, name_promises
+from runapp.runner.selftest.selftest import run_selftest
 from runapp.runner.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)

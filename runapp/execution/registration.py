@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from runapp.execution.fitness import read_versions
 from runapp.models import Worker
-from runapp.runner.promises import SelfTest
+from runapp.runner.selftest.promises import SelfTest
 
 
 def beat(*, name: str, slots: int, self_test: SelfTest | None = None) -> None:

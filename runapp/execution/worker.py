@@ -36,7 +36,7 @@ from runapp.execution.fitness import (
 from runapp.execution.heartbeat import ThreadedHeartbeat
 from runapp.execution.step import Detours, Step, run_next
 from runapp.runner.host import Host, survey_host
-from runapp.runner.promises import Promise, SelfTest
+from runapp.runner.selftest.promises import Promise, SelfTest
 from runapp.runner.supervisor import Supervisor
 from runapp.scheduling import dispatch
 from runapp.scheduling.claims import count_work, list_holders, reap_expired, return_all

@@ -18,8 +18,8 @@ from runapp.common.exceptions import DatarunError
 from runapp.execution.fitness import examine_worker, read_versions
 from runapp.models import Clock, RawData
 from runapp.monitoring.health import NEEDS, Finding, Level
-from runapp.runner.promises import SelfTest, name_promises
 from runapp.runner.sandbox.levels import Level as Seal
+from runapp.runner.selftest.promises import SelfTest, name_promises
 from runapp.scheduling.live_workers import list_live_workers
 from runapp.storage import Kind
 

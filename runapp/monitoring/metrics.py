@@ -34,7 +34,7 @@ from runapp.changes.counters import (
 from runapp.common.transitions import Phase
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.monitoring.health import Level, check_broker, list_rooms
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 from runapp.scheduling.live_workers import get_live_seconds
 from runapp.scheduling.waiting import Waiting, list_waiting
 

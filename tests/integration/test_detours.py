@@ -12,7 +12,7 @@ from runapp.datasets.raw_data import request_split
 from runapp.execution import step, worker
 from runapp.models import SubmissionFold
 from runapp.runner.contract import FoldJob, Outcome, RunResult
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 from tests.doubles import InstantSupervisor, make_result
 from tests.factories import make_account, make_csv, make_fold, make_raw_data, make_ready_dataset
 

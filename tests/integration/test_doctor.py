@@ -17,7 +17,7 @@ from runapp.execution.fitness import read_versions
 from runapp.models import Worker
 from runapp.monitoring import doctor, health
 from runapp.monitoring.health import Finding, Level
-from runapp.runner.promises import Promise, SelfTest
+from runapp.runner.selftest.promises import Promise, SelfTest
 from tests.factories import make_account, make_live_worker, make_raw_data, make_self_test
 
 pytestmark = pytest.mark.django_db

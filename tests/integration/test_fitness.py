@@ -25,8 +25,8 @@ from runapp.execution.registration import beat
 from runapp.execution.step import Detours
 from runapp.models import SubmissionFold, Worker
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from runapp.runner.sandbox.levels import Level
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from tests.doubles import InstantSupervisor, ProbedSupervisor
 from tests.factories import (
     make_account,

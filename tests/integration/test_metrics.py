@@ -26,7 +26,7 @@ from runapp.execution.training import run_fold
 from runapp.models import RawData, SubmissionFold, Tally, Worker
 from runapp.monitoring import metrics
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 from runapp.scheduling.claims import claim_fold, reap_expired
 from runapp.scheduling.control import cancel_fold
 from runapp.views import metrics as view

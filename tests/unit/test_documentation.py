@@ -11,7 +11,7 @@ import pytest
 
 from runapp.common.transitions import ALLOWED, State
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]

@@ -27,7 +27,7 @@ def list_loaded(module: str, *, options: str = "-sP") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["supervisor", "keeper.handle", "contract", "run", "stages", "selftest"]
+    "module", ["supervisor", "keeper.handle", "contract", "run", "stages", "selftest.selftest"]
 )
 def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: str) -> None:
     loaded = list_loaded(f"runapp.runner.{module}")

@@ -8,9 +8,9 @@ import pytest
 
 from runapp.runner.host import Host, survey_host
 from runapp.runner.keeper import handle
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from runapp.runner.sandbox.levels import Level
-from runapp.runner.selftest import run_selftest
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise, SelfTest
+from runapp.runner.selftest.selftest import run_selftest
 from runapp.runner.supervisor import Supervisor
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP
 

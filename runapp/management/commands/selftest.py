@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runapp.execution.fitness import examine_worker
-from runapp.runner.promises import SelfTest, name_promises
+from runapp.runner.selftest.promises import SelfTest, name_promises
 
 
 class Command(BaseCommand):

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from runapp.runner.baits import N_TEST, N_TRAIN, N_TRAINING, Bait, lay_bait
 from runapp.runner.contract import (
     Confinement,
     DataForm,
@@ -25,7 +24,8 @@ from runapp.runner.contract import (
     RunResult,
     StageReport,
 )
-from runapp.runner.promises import Finding, Promise, SelfTest
+from runapp.runner.selftest.bait import N_TEST, N_TRAIN, N_TRAINING, Bait, lay_bait
+from runapp.runner.selftest.promises import Finding, Promise, SelfTest
 
 __all__ = ["Finding", "Promise", "SelfTest", "run_selftest"]
 

@@ -28,10 +28,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from runapp.runner.data import array_file
-from runapp.runner.promises import Promise
 from runapp.runner.sandbox.scratch import open_scratch, remove_folder, sweep_scratch
+from runapp.runner.selftest.promises import Promise
 
-_PROJECT = Path(__file__).resolve().parents[2]
+_PROJECT = Path(__file__).resolve().parents[3]
 # Its value says nothing; its name in the environment of another process is what is looked for.
 _VARIABLE = "SELFTEST_CANARY"
 _FOLDER = ".selftest"

@@ -43,7 +43,7 @@ from runapp.models import (
     Worker,
 )
 from runapp.models.audit import Action, AuditEvent
-from runapp.ops.actions import DEEDS, Deed, Seen
+from runapp.ops.actions import FOLD_ACTIONS, FoldAction, Seen
 from runapp.ops.paging import ROWS
 from runapp.ops.views.actions import confirm
 from runapp.ops.views.base import protect
@@ -97,10 +97,10 @@ def resume(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None
         change_raw_data(raw_data=raw_data, paused=False)
 
 
-def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
+def make_action(action: FoldAction) -> Callable[..., HttpResponse | None]:
     """Return an action that asks, on the operators' own page, whether to do something to folds."""
 
-    @admin.action(description=f"{deed.title}...")
+    @admin.action(description=f"{action.title}...")
     def ask(
         admin_of: Any, request: HttpRequest, rows: QuerySet[SubmissionFold]
     ) -> HttpResponse | None:
@@ -109,9 +109,9 @@ def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
             _refuse_so_many(request)
             return None
         ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
-        return protect(confirm(request, deed, ticked, back=request.get_full_path()))
+        return protect(confirm(request, action, ticked, back=request.get_full_path()))
 
-    ask.__name__ = deed.name
+    ask.__name__ = action.name
     return ask
 
 
@@ -216,7 +216,7 @@ class ErrorCodeFilter(admin.SimpleListFilter):
 
 @admin.register(SubmissionFold)
 class SubmissionFoldAdmin(SteeredAdmin):
-    actions = tuple(map(make_action, DEEDS.values()))
+    actions = tuple(map(make_action, FOLD_ACTIONS.values()))
     # All of a page can be ticked.
     list_per_page = ROWS
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")

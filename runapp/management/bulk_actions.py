@@ -7,10 +7,10 @@ from collections import Counter
 
 from django.core.management.base import CommandError, OutputWrapper
 
-from runapp.ops.actions import Deed
+from runapp.ops.actions import FoldAction
 from runapp.ops.bulk_actions import (
+    BulkAction,
     Prospect,
-    Sweep,
     describe_search,
     do_round,
     foresee,
@@ -19,14 +19,14 @@ from runapp.ops.bulk_actions import (
 from runapp.ops.search import Search
 
 
-def run_sweep(
-    *, deed: Deed, search: Search, is_sure: bool, out: OutputWrapper, errors: OutputWrapper
+def run_bulk_action(
+    *, action: FoldAction, search: Search, is_sure: bool, out: OutputWrapper, errors: OutputWrapper
 ) -> None:
     """Do it to all folds that fit, once whoever sits there has agreed.
 
     Parameters
     ----------
-    deed, search : Deed, Search
+    action, search : FoldAction, Search
         What is done, and to which folds.
     is_sure : bool
         Whether nobody is to be asked.
@@ -38,14 +38,14 @@ def run_sweep(
     CommandError
         When the search cannot be meant, nobody has agreed, or a fold was refused.
     """
-    prospect = foresee(deed=deed, search=search)
+    prospect = foresee(action=action, search=search)
     if not prospect.fitting.number and (hints := search.explain()):
         raise CommandError(" ".join(hints))
     out.write(_tell(prospect))
     if not prospect.able.number:
         return
     if not is_sure:
-        _ask(deed)
+        _ask(action)
     refused = _do_rounds(prospect.sweep, out)
     for sentence, number in refused.most_common():
         errors.write(f"{number} not done: {sentence}")
@@ -54,28 +54,28 @@ def run_sweep(
 
 
 def _tell(prospect: Prospect) -> str:
-    deed, words = prospect.sweep.deed, describe_search(prospect.sweep.search)
+    action, words = prospect.sweep.action, describe_search(prospect.sweep.search)
     return "\n".join(
         (
-            f"{deed.title}: {deed.takes} {deed.sentence}",
+            f"{action.title}: {action.takes} {action.sentence}",
             f"Searched for: {words or 'nothing; these are all folds of all accounts'}.",
             f"Folds that fit: {prospect.fitting}. It can be done to {prospect.able} of them.",
         )
     )
 
 
-def _ask(deed: Deed) -> None:
+def _ask(action: FoldAction) -> None:
     if not sys.stdin.isatty():
         raise CommandError("Nothing was done: nobody can be asked; --yes does it without.")
     try:
-        answer = input(f"{deed.title}? [y/N] ")
+        answer = input(f"{action.title}? [y/N] ")
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("Nothing was done.")
 
 
-def _do_rounds(sweep: Sweep, out: OutputWrapper) -> Counter[str]:
+def _do_rounds(sweep: BulkAction, out: OutputWrapper) -> Counter[str]:
     """Do it, and tell how far it has come; return how many were refused by each sentence."""
     n_done, refused = 0, Counter[str]()
     while not (done := do_round(sweep=sweep)).is_empty:

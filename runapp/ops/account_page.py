@@ -11,7 +11,7 @@ from runapp.accounts.access import READERS, Scope
 from runapp.accounts.quota_use import Measure, Standing, read_allowance, read_standing
 from runapp.common.exceptions import Forbidden, NotFound
 from runapp.models import DailyUse, FairShare, Submission, SubmissionFold
-from runapp.ops.audit_history import History, read_deeds_of, read_history_of_submission
+from runapp.ops.audit_history import History, read_events_by, read_history_of_submission
 from runapp.ops.fold_rows import Line, Use, read_lines
 from runapp.storage import Kind
 
@@ -35,7 +35,7 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class SubmissionStory:
+class SubmissionPage:
     """One submission; its files are named to those who may read it."""
 
     submission: Submission
@@ -70,7 +70,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class AccountStory:
+class AccountPage:
     """One account: what it may have and do, beside what it has and has done."""
 
     account: User
@@ -80,7 +80,7 @@ class AccountStory:
     events: History
 
 
-def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
+def read_submission_page(*, pk: int, scope: Scope) -> SubmissionPage:
     """Return a submission and its latest folds; in five queries.
 
     Raises
@@ -92,7 +92,7 @@ def read_submission_story(*, pk: int, scope: Scope) -> SubmissionStory:
     folds = SubmissionFold.objects.filter(submission=submission).order_by("-pk")
     lines = read_lines(folds, most=FOLDS_SHOWN + 1)
     shown = tuple(lines[:FOLDS_SHOWN])
-    return SubmissionStory(
+    return SubmissionPage(
         submission=submission,
         sums=_add_up(shown),
         lines=shown,
@@ -147,8 +147,8 @@ def _may_read(submission: Submission, scope: Scope) -> bool:
     return scope.may(READERS, raw_data_id=submission.raw_data_id, owner_id=submission.owner_id)
 
 
-def read_account_story(*, name: str) -> AccountStory:
-    """Return an account's use, quotas and latest deeds; in five queries.
+def read_account_page(*, name: str) -> AccountPage:
+    """Return an account's use, quotas and latest events; in five queries.
 
     Raises
     ------
@@ -167,12 +167,12 @@ def read_account_story(*, name: str) -> AccountStory:
     standing = read_standing(owner=account, allowance=allowance, measures=measures)
     kept = tuple(days)
     n_today = sum(day.folds for day in kept if day.day == allowance.day)
-    return AccountStory(
+    return AccountPage(
         account=account,
         rooms=_list_rooms(standing, n_today),
         share=getattr(account, "fair_share", None),
         days=kept,
-        events=read_deeds_of(account=name),
+        events=read_events_by(account=name),
     )
 
 

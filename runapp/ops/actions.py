@@ -1,4 +1,4 @@
-"""What operators do to folds that were shown to them a while ago, in words and in deed.
+"""What operators do to folds that were shown to them a while ago.
 
 Each is compared with what was shown, under the lock of its row: one that has changed meanwhile is
 left alone, and what is sent twice is done once.
@@ -45,14 +45,14 @@ class Seen:
         return f"{self.pk}:{self.attempt}:{self.phase}:{self.queued_at.isoformat()}"
 
 
-def steer(*, seen: Seen, deed: Callable[[SubmissionFold], object]) -> SubmissionFold:
+def steer(*, seen: Seen, action: Callable[[SubmissionFold], object]) -> SubmissionFold:
     """Do something to a fold that is still as it was shown; return it as it was.
 
     Parameters
     ----------
     seen : Seen
         What was shown.
-    deed : callable
+    action : callable
         What is done to it, in the transaction that holds its lock.
 
     Raises
@@ -67,7 +67,7 @@ def steer(*, seen: Seen, deed: Callable[[SubmissionFold], object]) -> Submission
         if fold is None:
             raise NotFound("It is no more.")
         _check_unchanged(fold, seen)
-        deed(fold)
+        action(fold)
     return fold
 
 
@@ -90,7 +90,7 @@ def rerun_fold(*, seen: Seen) -> SubmissionFold:
             raise NotFound("It is no more.")
         if lock_state(raw_data) == RawData.State.ERROR:
             raise Conflict("Its dataset's split has failed.")
-        fold = steer(seen=seen, deed=_put_back)
+        fold = steer(seen=seen, action=_put_back)
         dispatch.ring()
     return fold
 
@@ -126,7 +126,7 @@ def _describe(fold: SubmissionFold) -> str:
 
 
 @dataclass(frozen=True)
-class Deed:
+class FoldAction:
     """Something that can be done to folds.
 
     Parameters
@@ -175,12 +175,12 @@ class Answer:
     sentence: str
 
 
-def carry_out(*, deed: Deed, seen: Seen) -> Answer:
+def carry_out(*, action: FoldAction, seen: Seen) -> Answer:
     """Do something to one fold, in a transaction of its own; tell what became of it.
 
     Parameters
     ----------
-    deed : Deed
+    action : FoldAction
         What is done.
     seen : Seen
         The fold as it was shown.
@@ -191,14 +191,14 @@ def carry_out(*, deed: Deed, seen: Seen) -> Answer:
         What hinders one fold is told, and nothing to the others.
     """
     try:
-        deed.do(seen)
+        action.do(seen)
     except DatarunError as error:
         return Answer(False, error.message)
-    return Answer(True, deed.outcome)
+    return Answer(True, action.outcome)
 
 
 def _cancel(seen: Seen) -> object:
-    return steer(seen=seen, deed=lambda fold: cancel_fold(fold=fold))
+    return steer(seen=seen, action=lambda fold: cancel_fold(fold=fold))
 
 
 def _rerun(seen: Seen) -> object:
@@ -207,16 +207,16 @@ def _rerun(seen: Seen) -> object:
 
 def _prioritise(priority: str) -> Callable[[Seen], object]:
     def change(fold: SubmissionFold) -> None:
-        # Unlike the other deeds it leaves the fold as it was shown.
+        # Unlike the other actions it leaves the fold as it was shown.
         if fold.phase == Phase.WAITING and fold.priority == priority:
             raise Conflict(f"It has priority {priority} already.")
         change_priority(fold=fold, priority=priority)
 
-    return lambda seen: steer(seen=seen, deed=change)
+    return lambda seen: steer(seen=seen, action=change)
 
 
-def _give_priority(priority: str, *, name: str, sentence: str) -> Deed:
-    return Deed(
+def _give_priority(priority: str, *, name: str, sentence: str) -> FoldAction:
+    return FoldAction(
         name=name,
         title=f"Priority {priority}",
         sentence=sentence,
@@ -228,7 +228,7 @@ def _give_priority(priority: str, *, name: str, sentence: str) -> Deed:
     )
 
 
-CANCEL = Deed(
+CANCEL = FoldAction(
     name="cancel",
     title="Cancel",
     sentence="Waiting folds end now, running ones within seconds.",
@@ -237,7 +237,7 @@ CANCEL = Deed(
     takes="Only waiting and running folds are cancelled.",
     phases=(Phase.WAITING, Phase.RUNNING),
 )
-RERUN = Deed(
+RERUN = FoldAction(
     name="rerun",
     title="Run again",
     sentence="Finished folds lose their results and go back into the queue.",
@@ -249,4 +249,4 @@ RERUN = Deed(
 )
 HIGH = _give_priority("H", name="high", sentence="They are run before all of priority L.")
 LOW = _give_priority("L", name="low", sentence="They are run after all of priority H.")
-DEEDS = {deed.name: deed for deed in (CANCEL, RERUN, HIGH, LOW)}
+FOLD_ACTIONS = {action.name: action for action in (CANCEL, RERUN, HIGH, LOW)}

@@ -12,7 +12,7 @@ EVENTS_SHOWN = 20
 History = tuple[AuditEvent, ...]
 
 
-def read_deeds_of(*, account: str) -> History:
+def read_events_by(*, account: str) -> History:
     """Return what an account of that name has lately done; in one query."""
     return _read_latest(AuditEvent.objects.filter(actor=account))
 

@@ -1,9 +1,9 @@
-"""Deeds to all folds that fit a search: foreseen first, then done in rounds of a bounded time.
+"""Actions on all folds that fit a search: foreseen first, then done in rounds of a bounded time.
 
 Nothing is kept between two rounds but what the caller is given: how far the sweep has come, by the
 folds' keys from the newest to the oldest, and the moment at which it was foreseen. What was put
 into the queue later is left alone, so no fold is run again twice. Each fold is read shortly before
-its deed and compared under its lock, as if it had been ticked: it is done once, whoever else does
+its action and compared under its lock, as if it had been ticked: it is done once, whoever else does
 the same.
 """
 
@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, Clock, Folds
-from runapp.ops.actions import Deed, Seen, carry_out
+from runapp.ops.actions import FoldAction, Seen, carry_out
 from runapp.ops.overview import MOST_COUNTED, Count
 from runapp.ops.search import Search
 from runapp.scheduling import dispatch
@@ -30,7 +30,7 @@ from runapp.scheduling.live_workers import count_live_slots
 # A web request takes no longer, also where the disk or the broker is slow.
 ROUND_FOLDS = 500
 ROUND_SECONDS = 5.0
-# Few, so that little changes between the reading of a fold and its deed.
+# Few, so that little changes between the reading of a fold and its action.
 _BATCH = 50
 # SQLite's clock goes by it, and what is put back within the same one is not to fit again.
 _INSTANT = timedelta(milliseconds=1)
@@ -42,8 +42,8 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A deed to all folds that fit a search, or to those of them that are left.
+class BulkAction:
+    """An action on all folds that fit a search, or to those of them that are left.
 
     Parameters
     ----------
@@ -53,14 +53,14 @@ class Sweep:
         The folds from this key on are dealt with.
     """
 
-    deed: Deed
+    action: FoldAction
     search: Search
     moment: datetime
     below: int = MAX_CLIENT_ID
 
     def find(self) -> Folds:
         """Return the folds that fit and can have it done, the newest first."""
-        able = self.deed.keep_able(self.search.find())
+        able = self.action.keep_able(self.search.find())
         return able.filter(queued_at__lte=self.moment, pk__lt=self.below)
 
     def count(self) -> Count:
@@ -72,7 +72,7 @@ class Sweep:
 class Prospect:
     """A sweep that has not begun: how many folds fit, and which of them can have it done."""
 
-    sweep: Sweep
+    sweep: BulkAction
     fitting: Count
     able: Count
     folds: Folds
@@ -92,7 +92,7 @@ class Round:
 
     n_done: int
     refusals: tuple[Refusal, ...]
-    rest: Sweep
+    rest: BulkAction
 
     @property
     def is_empty(self) -> bool:
@@ -100,12 +100,12 @@ class Round:
         return self.n_done == 0 and not self.refusals
 
 
-def foresee(*, deed: Deed, search: Search) -> Prospect:
+def foresee(*, action: FoldAction, search: Search) -> Prospect:
     """Return what would be done to the folds that fit now; in two queries.
 
     Parameters
     ----------
-    deed : Deed
+    action : FoldAction
         What is to be done.
     search : Search
         An empty one fits all folds of all accounts; one that cannot be meant fits none.
@@ -121,21 +121,21 @@ def foresee(*, deed: Deed, search: Search) -> Prospect:
     after this query is not counted, but is older than the moment, and taken.
     """
     fitting = search.find()
-    able = deed.keep_able(fitting)
+    able = action.keep_able(fitting)
     counts = {"fitting": _BoundedCount(fitting), "able": _BoundedCount(able)}
     row = Clock.objects.annotate(now=Now(), **counts).values("now", *counts)[0]
-    sweep = Sweep(deed, search, row["now"] - _INSTANT)
+    sweep = BulkAction(action, search, row["now"] - _INSTANT)
     # Of a search that cannot be meant nothing is asked.
     n_fitting, n_able = (Count(row[name] or 0) for name in counts)
     return Prospect(sweep, n_fitting, n_able, able)
 
 
-def resume(*, deed: Deed, search: Search, moment: datetime, below: int) -> Sweep:
+def resume(*, action: FoldAction, search: Search, moment: datetime, below: int) -> BulkAction:
     """Return a sweep that was foreseen before, as a form or a caller tells of it.
 
     Parameters
     ----------
-    deed, search : Deed, Search
+    action, search : FoldAction, Search
         What is done, and to which folds.
     moment : datetime
         When it was foreseen; one that has not come yet is taken for now.
@@ -148,12 +148,12 @@ def resume(*, deed: Deed, search: Search, moment: datetime, below: int) -> Sweep
         What is left of it.
     """
     now = Clock.objects.annotate(now=Now()).values_list("now", flat=True)[0]
-    return Sweep(deed, search, min(moment, now - _INSTANT), below)
+    return BulkAction(action, search, min(moment, now - _INSTANT), below)
 
 
 def do_round(
     *,
-    sweep: Sweep,
+    sweep: BulkAction,
     most: int = ROUND_FOLDS,
     seconds: float = ROUND_SECONDS,
     clock: Callable[[], float] = time.monotonic,
@@ -162,7 +162,7 @@ def do_round(
 
     Parameters
     ----------
-    sweep : Sweep
+    sweep : BulkAction
         What is to be done.
     most : int, optional
         How many folds at most.
@@ -179,12 +179,12 @@ def do_round(
     n_done, refusals = 0, []
     with dispatch.holding_hints() as task_id:
         for seen in _read_until(sweep, clock() + seconds, most, clock):
-            answer = carry_out(deed=sweep.deed, seen=seen)
+            answer = carry_out(action=sweep.action, seen=seen)
             n_done += answer.is_done
             if not answer.is_done:
                 refusals.append(Refusal(seen.pk, answer.sentence))
             sweep = replace(sweep, below=seen.pk)
-    if sweep.deed.wakes and n_done:
+    if sweep.action.wakes and n_done:
         dispatch.burst(task_id=task_id, count=min(n_done, max(count_live_slots(), 1)))
     return Round(n_done, tuple(refusals), sweep)
 
@@ -203,14 +203,16 @@ def describe_search(search: Search) -> str:
     return ", ".join(f"{_WORDS.get(name, name)} {value}" for name, value in known)
 
 
-def _read_until(sweep: Sweep, end: float, most: int, clock: Callable[[], float]) -> Iterator[Seen]:
+def _read_until(
+    sweep: BulkAction, end: float, most: int, clock: Callable[[], float]
+) -> Iterator[Seen]:
     for seen in islice(_read(sweep), most):
         yield seen
         if clock() >= end:
             return
 
 
-def _read(sweep: Sweep) -> Iterator[Seen]:
+def _read(sweep: BulkAction) -> Iterator[Seen]:
     """Yield the folds that are left as they are now, read some at a time."""
     columns = ("pk", "attempt", "phase", "queued_at")
     while batch := sweep.find().values_list(*columns)[:_BATCH]:

@@ -93,7 +93,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class DatasetStory:
+class DatasetPage:
     """One dataset, for the page of it."""
 
     raw_data: RawData
@@ -124,7 +124,7 @@ class DatasetStory:
         return sum(self.line.counts[name].number for name in ("waiting", "running"))
 
 
-def read_dataset_story(*, pk: int, before: int | None = None) -> DatasetStory:
+def read_dataset_page(*, pk: int, before: int | None = None) -> DatasetPage:
     """Return all that is shown of a dataset; in five queries.
 
     Parameters
@@ -144,7 +144,7 @@ def read_dataset_story(*, pk: int, before: int | None = None) -> DatasetStory:
     rows = _list_rows(raw_data, before)
     used = _read_used(raw_data)
     shown = tuple(rows[:SUBMISSIONS_ON_PAGE])
-    return DatasetStory(
+    return DatasetPage(
         raw_data=raw_data,
         line=line,
         rows=shown,

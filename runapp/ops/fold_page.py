@@ -43,7 +43,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Story:
+class FoldPage:
     """One fold; `log` is None for who may not read it."""
 
     fold: SubmissionFold
@@ -76,7 +76,7 @@ class Story:
         return (until - self.fold.queued_at).total_seconds()
 
 
-def read_story(*, pk: int, scope: Scope) -> Story:
+def read_fold_page(*, pk: int, scope: Scope) -> FoldPage:
     """Return all that is known of a fold and may be told.
 
     Raises
@@ -89,7 +89,7 @@ def read_story(*, pk: int, scope: Scope) -> Story:
     if fold is None:
         raise NotFound("There is no such fold.")
     may_read = scope.may(READERS, raw_data_id=fold.raw_data_id, owner_id=fold.owner_id)
-    return Story(
+    return FoldPage(
         fold=fold,
         now=fold.now,
         stages=_list_stages(fold),

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from runapp.accounts.access import Scope
 from runapp.common.exceptions import Forbidden, StorageAway, StorageError
-from runapp.ops.account_page import read_account_story, read_file, read_submission_story
+from runapp.ops.account_page import read_account_page, read_file, read_submission_page
 from runapp.ops.views.base import for_operators, show, show_live
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def show_submission(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse
     return show_live(
         request,
         "submission",
-        lambda: {"here": "folds", "story": read_submission_story(pk=pk, scope=scope)},
+        lambda: {"here": "folds", "story": read_submission_page(pk=pk, scope=scope)},
     )
 
 
@@ -45,4 +45,4 @@ def show_file(request: HttpRequest, scope: Scope, pk: int, name: str) -> HttpRes
 @for_operators
 def show_account(request: HttpRequest, scope: Scope, name: str) -> HttpResponse:
     """Show what an account has used, may use, and has done."""
-    return show_live(request, "account", lambda: {"story": read_account_story(name=name)})
+    return show_live(request, "account", lambda: {"story": read_account_page(name=name)})

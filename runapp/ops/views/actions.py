@@ -13,11 +13,11 @@ from django.views.decorators.csrf import csrf_protect
 from runapp.accounts.access import Scope
 from runapp.common.transitions import Phase
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.ops.actions import Deed, Seen, carry_out
+from runapp.ops.actions import FoldAction, Seen, carry_out
 from runapp.ops.fold_rows import Line, read_lines
 from runapp.ops.paging import ROWS
-from runapp.ops.views.base import by_form, find_way_back, for_operators, read_deed, show
-from runapp.ops.views.bulk_actions import confirm_sweep
+from runapp.ops.views.base import by_form, find_way_back, for_operators, read_action, show
+from runapp.ops.views.bulk_actions import confirm_bulk_action
 
 _MOST_ATTEMPT = 2**31 - 1
 
@@ -36,13 +36,15 @@ class Result:
 @by_form
 def ask_to_confirm(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Show what would be done, and to which folds."""
-    deed = read_deed(request)
+    action = read_action(request)
     if request.POST.get("all"):
-        return confirm_sweep(request, deed)
-    return confirm(request, deed, _read_seen(request), back=find_way_back(request))
+        return confirm_bulk_action(request, action)
+    return confirm(request, action, _read_seen(request), back=find_way_back(request))
 
 
-def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: str) -> HttpResponse:
+def confirm(
+    request: HttpRequest, action: FoldAction, ticked: Sequence[Seen], *, back: str
+) -> HttpResponse:
     """Return the page that asks whether to do something to folds.
 
     Parameters
@@ -54,7 +56,7 @@ def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: s
     """
     lines = _find_lines(ticked)
     pairs = [(lines[seen.pk], seen) for seen in ticked if seen.pk in lines]
-    context = {"here": "folds", "deed": deed, "lines": pairs, "back": back}
+    context = {"here": "folds", "deed": action, "lines": pairs, "back": back}
     return show(request, "ops/confirm.html", context)
 
 
@@ -63,13 +65,13 @@ def confirm(request: HttpRequest, deed: Deed, ticked: Sequence[Seen], *, back: s
 @by_form
 def steer_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it, and show what became of each fold."""
-    deed = read_deed(request)
-    told = [(seen, carry_out(deed=deed, seen=seen)) for seen in _read_seen(request)]
+    action = read_action(request)
+    told = [(seen, carry_out(action=action, seen=seen)) for seen in _read_seen(request)]
     lines = _find_lines([seen for seen, _ in told])
     results = [Result(lines.get(seen.pk), answer.is_done, answer.sentence) for seen, answer in told]
     context = {
         "here": "folds",
-        "deed": deed,
+        "deed": action,
         "results": results,
         "n_done": sum(result.is_done for result in results),
         "back": find_way_back(request),

@@ -18,7 +18,7 @@ from django_htmx.middleware import HtmxDetails
 
 from runapp.accounts.access import Scope, read_scope
 from runapp.common.exceptions import NotFound
-from runapp.ops.actions import DEEDS, Deed
+from runapp.ops.actions import FOLD_ACTIONS, FoldAction
 from runapp.ops.overview import read_pulse
 
 Rest = ParamSpec("Rest")
@@ -108,18 +108,18 @@ def show_live(
     return response
 
 
-def read_deed(request: HttpRequest) -> Deed:
-    """Return the deed that a form names.
+def read_action(request: HttpRequest) -> FoldAction:
+    """Return the action that a form names.
 
     Raises
     ------
     NotFound
-        When there is no such deed.
+        When there is no such action.
     """
-    deed = DEEDS.get(request.POST.get("deed", ""))
-    if deed is None:
+    action = FOLD_ACTIONS.get(request.POST.get("deed", ""))
+    if action is None:
         raise NotFound("There is no such deed.")
-    return deed
+    return action
 
 
 def find_way_back(request: HttpRequest) -> str:

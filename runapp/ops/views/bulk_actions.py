@@ -13,11 +13,11 @@ from django.views.decorators.csrf import csrf_protect
 
 from runapp.accounts.access import Scope
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.ops.actions import Deed
+from runapp.ops.actions import FoldAction
 from runapp.ops.bulk_actions import (
     ROUND_FOLDS,
+    BulkAction,
     Refusal,
-    Sweep,
     describe_search,
     do_round,
     foresee,
@@ -27,7 +27,7 @@ from runapp.ops.bulk_actions import (
 from runapp.ops.fold_rows import Line, read_lines
 from runapp.ops.paging import ROWS
 from runapp.ops.search import Search
-from runapp.ops.views.base import by_form, find_way_back, for_operators, read_deed, show
+from runapp.ops.views.base import by_form, find_way_back, for_operators, read_action, show
 from runapp.ops.views.folds import read_search
 
 FEW = 10
@@ -44,14 +44,14 @@ class Group:
     lines: list[Line]
 
 
-def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
+def confirm_bulk_action(request: HttpRequest, action: FoldAction) -> HttpResponse:
     """Return the page that asks whether to do something to all folds that fit a search."""
     if not _is_whole(request.POST):
-        return _show_hints(request, deed, [_NOT_WHOLE])
+        return _show_hints(request, action, [_NOT_WHOLE])
     search = read_search(request.POST)
-    prospect = foresee(deed=deed, search=search)
+    prospect = foresee(action=action, search=search)
     if not prospect.fitting.number:
-        return _show_hints(request, deed, search.explain() or ["No fold fits."])
+        return _show_hints(request, action, search.explain() or ["No fold fits."])
     context = {
         **_tell(request, prospect.sweep),
         "prospect": prospect,
@@ -66,13 +66,13 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
 @by_form
 def sweep_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     """Do it to some of the folds that are left, and show what became of them."""
-    deed = read_deed(request)
-    sweep = _read_sweep(request.POST, deed)
+    action = read_action(request)
+    sweep = _read_sweep(request.POST, action)
     if sweep is None:
-        return _show_hints(request, deed, [_NOT_WHOLE])
+        return _show_hints(request, action, [_NOT_WHOLE])
     done = do_round(sweep=sweep)
     if done.is_empty and (hints := sweep.search.explain()):
-        return _show_hints(request, deed, hints)
+        return _show_hints(request, action, hints)
     context = {
         **_tell(request, done.rest),
         "done": done,
@@ -82,16 +82,16 @@ def sweep_folds(request: HttpRequest, scope: Scope) -> HttpResponse:
     return show(request, "ops/round.html", context)
 
 
-def _show_hints(request: HttpRequest, deed: Deed, hints: list[str]) -> HttpResponse:
-    context = {"here": "folds", "deed": deed, "hints": hints, "back": find_way_back(request)}
+def _show_hints(request: HttpRequest, action: FoldAction, hints: list[str]) -> HttpResponse:
+    context = {"here": "folds", "deed": action, "hints": hints, "back": find_way_back(request)}
     return show(request, "ops/sweep.html", context)
 
 
-def _tell(request: HttpRequest, sweep: Sweep) -> Mapping[str, Any]:
+def _tell(request: HttpRequest, sweep: BulkAction) -> Mapping[str, Any]:
     """Return what is shown of a sweep, and what the next form has to tell of it."""
     return {
         "here": "folds",
-        "deed": sweep.deed,
+        "deed": sweep.action,
         "words": describe_search(sweep.search),
         "fields": {
             **asdict(sweep.search),
@@ -112,12 +112,12 @@ def _group(refusals: tuple[Refusal, ...]) -> Iterator[Group]:
         yield Group(sentence, len(keys), [lines[key] for key in keys if key in lines])
 
 
-def _read_sweep(form: Mapping[str, str], deed: Deed) -> Sweep | None:
+def _read_sweep(form: Mapping[str, str], action: FoldAction) -> BulkAction | None:
     """Return the sweep that a form tells of; None if it does not tell all of it."""
     moment, below = _parse_moment(form.get("moment", "")), _parse_key(form.get("below", ""))
     if moment is None or below is None or not _is_whole(form):
         return None
-    return resume(deed=deed, search=read_search(form), moment=moment, below=below)
+    return resume(action=action, search=read_search(form), moment=moment, below=below)
 
 
 def _is_whole(form: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from runapp.accounts.access import Scope
 from runapp.accounts.visible_rows import get_raw_data
 from runapp.datasets.raw_data import change_raw_data
-from runapp.ops.dataset_page import read_dataset_story
+from runapp.ops.dataset_page import read_dataset_page
 from runapp.ops.overview import DATASETS_ON_PAGE, STANDINGS, list_datasets
 from runapp.ops.paging import Place
 from runapp.ops.views.base import by_form, for_operators, show_live
@@ -59,5 +59,5 @@ def _list(place: Place | None) -> Mapping[str, Any]:
 
 
 def _tell(pk: int, place: Place | None) -> Mapping[str, Any]:
-    story = read_dataset_story(pk=pk, before=place.pk if place else None)
+    story = read_dataset_page(pk=pk, before=place.pk if place else None)
     return {"here": "datasets", "story": story, "standings": STANDINGS}

@@ -13,7 +13,7 @@ from runapp.accounts.access import Scope
 from runapp.common.error_codes import ERROR_CODES
 from runapp.common.exceptions import NotFound
 from runapp.models import SubmissionFold
-from runapp.ops.fold_page import read_story
+from runapp.ops.fold_page import read_fold_page
 from runapp.ops.fold_rows import read_lines
 from runapp.ops.paging import ROWS, SORTS, Place, cut, sort
 from runapp.ops.search import PHASES, PRIORITIES, STATES, Search
@@ -53,7 +53,7 @@ def show_place(request: HttpRequest, scope: Scope, pk: int) -> HttpResponse:
 
 
 def _tell(pk: int, scope: Scope) -> Mapping[str, Any]:
-    return {"here": "folds", "story": read_story(pk=pk, scope=scope)}
+    return {"here": "folds", "story": read_fold_page(pk=pk, scope=scope)}
 
 
 def read_search(query: Mapping[str, str]) -> Search:

@@ -25,8 +25,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from runapp.runner import columns, frames
 from runapp.runner.contract import DataForm, FoldJob, Limits, Outcome, RunResult
+from runapp.runner.data import array_file, dataframes
 from runapp.runner.supervisor import Supervisor
 
 N_COLUMNS = 50
@@ -111,7 +111,7 @@ def make_dataset(path: Path, *, n_rows: int) -> Dataset:
     values = np.random.default_rng(SEED).random((n_rows, N_COLUMNS))
     frame = pd.DataFrame(values, columns=[f"feature {n}" for n in range(N_COLUMNS)])
     with path.open("wb") as file:
-        frames.write_frame(frame, file)
+        dataframes.write_frame(frame, file)
     return Dataset(path, n_rows)
 
 
@@ -152,7 +152,7 @@ def run(supervisor: Supervisor, dataset: Dataset, *, waits: bool) -> RunResult:
 def _make_job(dataset: Dataset, *, waits: bool) -> FoldJob:
     labels = io.BytesIO()
     y: Any = np.array(["a", "b"] * (N_TRAINING // 2), dtype=object)
-    columns.write_column(y, labels)
+    array_file.write_column(y, labels)
     return FoldJob(
         files={"classifier.py": f"WAIT = {waits}\n{SUBMISSION}".encode()},
         elements=("classifier",),

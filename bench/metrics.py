@@ -46,7 +46,7 @@ def _measure() -> None:
     from django.test.utils import CaptureQueriesContext
 
     from runapp.models import SubmissionFold
-    from runapp.services.metrics import collect_database
+    from runapp.monitoring.metrics import collect_database
 
     scrapes = _time(collect_database)
     probes = _time(lambda: SubmissionFold.objects.only("pk").last())

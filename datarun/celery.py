@@ -21,7 +21,7 @@ warnings.filterwarnings("ignore", message="\nIn Celery 5.1 we introduced an opti
 app = Celery("datarun", amqp=PatientAMQP)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.steps["worker"].add("runapp.slots:Ticker")
+app.steps["worker"].add("runapp.execution.worker:Ticker")
 
 
 @signals.worker_init.connect

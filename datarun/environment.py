@@ -15,7 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from datarun.logs import Form
-from runapp.runner.promises import Promise
+from runapp.runner.selftest.promises import Promise
 from runapp.storage.location import BadLocation, S3Location, parse_location
 
 env = environ.Env()
@@ -263,7 +263,7 @@ _POSTGRESQL_OPTIONS = {
 # The same at the server's end, where a client that vanished may hold locks.
 _POSTGRESQL_SESSION: dict[str, int | str] = {
     # Compiling a plan takes longer than any of ours runs; a plan that must not read a whole table
-    # (queue.py) looks costly enough for it.
+    # (scheduling/queue.py) looks costly enough for it.
     "jit": "off",
     "lock_timeout": 5000,
     "idle_in_transaction_session_timeout": 15000,

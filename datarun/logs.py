@@ -1,8 +1,8 @@
 """How all processes log: one event a line, for people (`text`) or for machines (`json`).
 
 Existing `logging` calls go through structlog's processors, with what is bound to the work in hand
-(`runapp/tracing.py`) and the fields that a call gives as `extra`. Knows no Django, as gunicorn's
-parent logs before there is any.
+(`runapp/common/log_context.py`) and the fields that a call gives as `extra`. Knows no Django, as
+gunicorn's parent logs before there is any.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from datarun.environment import (
 )
 from datarun.logs import make_logging
 from datarun.openapi import SPECTACULAR_SETTINGS as SPECTACULAR_SETTINGS
-from runapp.runner.promises import DEFAULT_REQUIRED
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATARUN_HOME = read_home(default=BASE_DIR / "var")
@@ -70,8 +70,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "runapp.middleware.trace_request",
-    "runapp.middleware.answer_probes",
+    "runapp.http.middleware.trace_request",
+    "runapp.http.middleware.answer_probes",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -79,12 +79,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "runapp.middleware.tell_audit",
+    "runapp.http.middleware.tell_audit",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
-    "runapp.middleware.MeasureRequests",
+    "runapp.http.middleware.MeasureRequests",
 ]
 
 # Scripts of other origins, which bring a token or a password of their own, and never a cookie.
@@ -121,6 +121,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "libraries": {"ops": "runapp.ops.templatetags.ops"},
         },
     },
 ]
@@ -148,8 +149,8 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 # Wrong passwords of one name from one address, after which neither is tried for a while
-# (services/sign_in.py).
-AXES_HANDLER = "runapp.services.sign_in.SignInHandler"
+# (accounts/passwords.py).
+AXES_HANDLER = "runapp.accounts.passwords.SignInHandler"
 AXES_FAILURE_LIMIT = read_whole_number("DATARUN_SIGN_IN_FAILURES", 10, least=1)
 AXES_COOLOFF_TIME = timedelta(seconds=read_whole_number("DATARUN_LOCKOUT_SECONDS", 900, least=1))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -157,9 +158,9 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
-AXES_CLIENT_IP_CALLABLE = "runapp.services.sign_in.read_known_address"
-AXES_USERNAME_CALLABLE = "runapp.services.sign_in.read_name"
-AXES_CLIENT_STR_CALLABLE = "runapp.services.sign_in.describe_client"
+AXES_CLIENT_IP_CALLABLE = "runapp.accounts.passwords.read_known_address"
+AXES_USERNAME_CALLABLE = "runapp.accounts.passwords.read_name"
+AXES_CLIENT_STR_CALLABLE = "runapp.accounts.passwords.describe_client"
 AXES_LOCKOUT_CALLABLE = "runapp.views.plain.answer_locked"
 
 LANGUAGE_CODE = "en"
@@ -177,16 +178,16 @@ BASIC_CREDENTIAL_SECONDS = 60
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "runapp.authentication.RememberedBasicAuthentication",
-        "runapp.authentication.PlainTokenAuthentication",
+        "runapp.http.authentication.RememberedBasicAuthentication",
+        "runapp.http.authentication.PlainTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_THROTTLE_CLASSES": ["runapp.throttles.AccountThrottle"],
-    "DEFAULT_PARSER_CLASSES": ["runapp.parsers.BoundedJSONParser"],
-    "DEFAULT_RENDERER_CLASSES": ["runapp.renderers.FastJSONRenderer"],
+    "DEFAULT_THROTTLE_CLASSES": ["runapp.http.throttles.AccountThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["runapp.http.parsers.BoundedJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["runapp.http.renderers.FastJSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "runapp.schema.auto.DescribedOperation",
-    "EXCEPTION_HANDLER": "runapp.exception_handler.handle_exception",
+    "EXCEPTION_HANDLER": "runapp.http.exception_handler.handle_exception",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 KNOX_TOKEN_MODEL = "runapp.AccessToken"  # noqa: S105 - the name of a model
@@ -335,7 +336,7 @@ else:
         CELERY_BROKER_TRANSPORT_OPTIONS |= {"write_timeout": 1}
 
 LOGGING = make_logging(form=read_log_form(), secrets=[SECRET_KEY, *list_secrets()]) | {
-    "filters": {"outages": {"()": "runapp.outages.OutageFilter"}},
+    "filters": {"outages": {"()": "runapp.common.outages.OutageFilter"}},
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["outages"]},
         # Each failed probe would show a stack trace; what has changed is told once, in a line.

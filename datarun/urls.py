@@ -12,7 +12,7 @@ urlpatterns = [
     path("schema/", schema.Document.as_view(), name="schema"),
     path("docs/", schema.SwaggerPage.as_view()),
     path("docs/redoc/", schema.RedocPage.as_view()),
-    path("ops/", include("runapp.ops_urls")),
+    path("ops/", include("runapp.ops.urls")),
     path("admin/", admin.site.urls),
     path("health/live", answer_live),
     path("health/ready", answer_ready),

@@ -48,9 +48,9 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's 
 def post_worker_init(worker: Any) -> None:
     """Let requests that wait for something new be answered when their process is to end."""
     # Not before: this module is read by the parent, which knows nothing of Django.
-    from runapp import waiting
+    from runapp.lists import long_poll
 
-    waiting.is_ending = lambda: not worker.alive
+    long_poll.is_ending = lambda: not worker.alive
 
 
 def on_starting(server: Any) -> None:

@@ -19,9 +19,13 @@ from django.utils.html import format_html
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
-from runapp.access import read_scope
-from runapp.board.pages import ROWS
-from runapp.events import Action, AuditEvent
+from runapp.accounts.access import read_scope
+from runapp.accounts.quotas import set_quota
+from runapp.audit import record as audit
+from runapp.common.error_codes import ERROR_CODES
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import change_raw_data
+from runapp.datasets.sharing import share_raw_data, withdraw_share
 from runapp.models import (
     AccessToken,
     Clock,
@@ -38,16 +42,11 @@ from runapp.models import (
     Tally,
     Worker,
 )
-from runapp.search import ERROR_CODES
-from runapp.services import audit
-from runapp.services.deeds import DEEDS, Deed
-from runapp.services.quotas import set_quota
-from runapp.services.raw_data import change_raw_data
-from runapp.services.sharing import share_raw_data, withdraw_share
-from runapp.services.steering import Seen
-from runapp.transitions import Phase
-from runapp.views.ops.actions import confirm
-from runapp.views.ops.base import protect
+from runapp.models.audit import Action, AuditEvent
+from runapp.ops.actions import FOLD_ACTIONS, FoldAction, Seen
+from runapp.ops.paging import ROWS
+from runapp.ops.views.actions import confirm
+from runapp.ops.views.base import protect
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -98,10 +97,10 @@ def resume(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None
         change_raw_data(raw_data=raw_data, paused=False)
 
 
-def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
+def make_action(action: FoldAction) -> Callable[..., HttpResponse | None]:
     """Return an action that asks, on the operators' own page, whether to do something to folds."""
 
-    @admin.action(description=f"{deed.title}...")
+    @admin.action(description=f"{action.title}...")
     def ask(
         admin_of: Any, request: HttpRequest, rows: QuerySet[SubmissionFold]
     ) -> HttpResponse | None:
@@ -110,9 +109,9 @@ def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
             _refuse_so_many(request)
             return None
         ticked = [Seen(pk, attempt, Phase(phase), queued) for pk, attempt, phase, queued in shown]
-        return protect(confirm(request, deed, ticked, back=request.get_full_path()))
+        return protect(confirm(request, action, ticked, back=request.get_full_path()))
 
-    ask.__name__ = deed.name
+    ask.__name__ = action.name
     return ask
 
 
@@ -217,7 +216,7 @@ class ErrorCodeFilter(admin.SimpleListFilter):
 
 @admin.register(SubmissionFold)
 class SubmissionFoldAdmin(SteeredAdmin):
-    actions = tuple(map(make_action, DEEDS.values()))
+    actions = tuple(map(make_action, FOLD_ACTIONS.values()))
     # All of a page can be ticked.
     list_per_page = ROWS
     list_display = ("id", "databoard_sf_id", "owner", "state", "error_code", "priority", "phase")

@@ -14,13 +14,15 @@ class RunappConfig(AppConfig):
         # Registers the checks, and connects the receivers that remove a deleted dataset's files,
         # stop a disabled account's work, and write down sign-ins and changes of accounts.
         # In this order: what may take the clock's lock comes last.
+        # isort: off
         import runapp.checks
-        import runapp.services.account_changes
-        import runapp.services.accounts
-        import runapp.services.raw_data
-        import runapp.services.sharing
-        import runapp.services.sign_in_events  # noqa: F401
+        import runapp.audit.account_changes
+        import runapp.scheduling.disabled_accounts
+        import runapp.datasets.raw_data
+        import runapp.datasets.sharing
+        import runapp.audit.sign_ins  # noqa: F401
 
+        # isort: on
         post_migrate.connect(make_clock, sender=self)
 
 

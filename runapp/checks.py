@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
-from runapp.runner.promises import DEFAULT_REQUIRED, name_promises
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, name_promises
 
 BROKERS = ("filesystem", "amqp", "amqps", "redis", "rediss")
 

@@ -10,10 +10,10 @@ from django.conf import settings
 from numpy.typing import NDArray
 from rest_framework import serializers
 
-from runapp import wire
-from runapp.exceptions import TooLarge
+from runapp.common import wire
+from runapp.common.exceptions import TooLarge
+from runapp.common.validators import check_name
 from runapp.models import MAX_CLIENT_ID, SubmissionFold
-from runapp.names import check_name
 
 
 def make_priority_field(**options: Any) -> serializers.ChoiceField:

@@ -15,13 +15,13 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from runapp import wire
-from runapp.access import ANYBODY, READERS, Roles, Scope
+from runapp.accounts.access import ANYBODY, READERS, Roles, Scope
+from runapp.common import wire
+from runapp.http.streams import release_connection
 from runapp.models import Predictions, RawData, Submission
-from runapp.selectors import Circumstances
-from runapp.services.predictions import read_predictions
-from runapp.stores import get_storage
-from runapp.streams import release_connection
+from runapp.scheduling.results import read_predictions
+from runapp.scheduling.waiting import Circumstances
+from runapp.storage.configured import get_storage
 
 Row = dict[str, Any]
 Rows = QuerySet[Any]
@@ -31,6 +31,7 @@ PIECE_ROWS = 1000
 # A log has up to some 100 kB; indices and predictions grow with the dataset.
 PIECE_ROWS_OF_HEAVY_COLUMNS = 20
 _HEAVY = ("log_messages", "train_is", "test_is")
+MOST_ROWS = 10_000
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,18 @@
-"""Shapes of what comes in; nothing here saves anything. What goes out is in rows.py."""
+"""Shapes of what comes in, and single rows that go out; nothing here saves anything.
+
+What a row shows is defined in rows.py, for lists and for single rows alike.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Model
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from runapp.account_models import MOST_TOKEN_DAYS
+from runapp.accounts.access import Scope, read_scope
+from runapp.common.exceptions import NotFound
 from runapp.fields import (
     FilesField,
     FlagField,
@@ -20,9 +26,21 @@ from runapp.fields import (
     make_priority_field,
 )
 from runapp.models import Share, SubmissionFold
-from runapp.queries import MOST_ROWS
-from runapp.runner.workflow import CLASS_NAMES, PREDICTORS
-from runapp.services.submissions import Force
+from runapp.models.accounts import MOST_TOKEN_DAYS
+from runapp.rows import (
+    LIGHT_COLUMNS,
+    MOST_ROWS,
+    OWNER,
+    PREDICTIONS_ROW_COLUMNS,
+    RAW_DATA_COLUMNS,
+    AnyColumn,
+    Row,
+    RowReader,
+    make_fold_columns,
+)
+from runapp.runner.child.workflow import CLASS_NAMES, PREDICTORS
+from runapp.scheduling.waiting import read_circumstances
+from runapp.submissions.code import Force
 
 MOST_PASSWORD = 4096
 MAX_RANDOM_STATE = 2**32 - 1
@@ -30,8 +48,31 @@ MAX_RANDOM_STATE = 2**32 - 1
 _SHOWN_CHARACTERS = 40
 
 
-class RawDataInput(serializers.Serializer[Any]):
+class RowSerializer(serializers.BaseSerializer[Any]):
+    """Shows a row as a list does to whoever asks: `scope` of the context, or else its owner."""
+
+    columns: tuple[AnyColumn, ...] = ()
+
+    def make_columns(self, scope: Scope) -> tuple[AnyColumn, ...]:
+        """Return the columns that a reader is shown, beside the owner."""
+        return self.columns
+
+    def to_representation(self, instance: Any) -> Row:
+        scope = self.context.get("scope") or read_scope(instance.owner)
+        columns = self.make_columns(scope)
+        reader = RowReader(columns if scope.is_alone else (*columns, OWNER), scope=scope)
+        model: type[Model] = type(instance)
+        rows = reader.show(reader.fetch(model._default_manager.filter(pk=instance.pk)))
+        if not rows:  # deleted since it was found
+            raise NotFound("Not found.")
+        return rows[0]
+
+
+@extend_schema_serializer(component_name="RawDataInput")
+class RawDataSerializer(RowSerializer, serializers.Serializer[Any]):
     """A new dataset."""
+
+    columns = RAW_DATA_COLUMNS
 
     name = make_name_field(max_length=40)
     # A header's name counts as it stands, blanks included.
@@ -163,7 +204,8 @@ class FoldsInput(serializers.Serializer[Any]):
     shuffle = FlagField(default=True)
 
 
-class SubmissionFoldInput(serializers.Serializer[Any]):
+@extend_schema_serializer(component_name="SubmissionFoldInput")
+class SubmissionFoldSerializer(RowSerializer, serializers.Serializer[Any]):
     """A fold to train and test, with its submission's files the first time."""
 
     databoard_sf_id = make_id_field()
@@ -185,6 +227,21 @@ class SubmissionFoldInput(serializers.Serializer[Any]):
             raise serializers.ValidationError(
                 "Must be 'submission_fold' or 'submission, submission_fold'."
             ) from None
+
+    def make_columns(self, scope: Scope) -> tuple[AnyColumn, ...]:
+        return make_fold_columns(read_circumstances(scope=scope))
+
+
+class SubmissionFoldLightSerializer(RowSerializer):
+    """What a poller needs of a fold."""
+
+    columns = LIGHT_COLUMNS
+
+
+class TestPredSubmissionFoldSerializer(RowSerializer):
+    """A finished fold with its predictions."""
+
+    columns = PREDICTIONS_ROW_COLUMNS
 
 
 class PriorityInput(serializers.Serializer[Any]):

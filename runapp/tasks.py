@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from runapp import dispatch, slots
-from runapp.services.claims import reap_expired
-from runapp.services.shares import decay_shares
+from runapp.execution import worker
+from runapp.scheduling import dispatch
+from runapp.scheduling.claims import reap_expired
+from runapp.scheduling.fair_share import decay_shares
 
 
 @shared_task(name=dispatch.TASK_NAME, ignore_result=True, acks_late=False)
 def work() -> None:
     """Run what waits until nothing does; the message itself says nothing."""
-    slots.run_until_idle()
+    worker.run_until_idle()
 
 
 @shared_task(name="runapp.tasks.reap", ignore_result=True, acks_late=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runapp import converters  # noqa: F401 - importing it registers them
+from runapp.http import converters  # noqa: F401 - importing it registers them
 from runapp.views import (
     account,
     audit,
@@ -35,14 +35,14 @@ urlpatterns = [
         predictions.PredictionsFile.as_view(),
     ),
     path("submissionfold-light/", folds.SubmissionFoldLightList.as_view()),
-    path("testpredictions/list/", predictions.PredictionList.as_view()),
-    path("testpredictions/new/", predictions.PredictionNew.as_view()),
+    path("testpredictions/list/", predictions.GetTestPredictionList.as_view()),
+    path("testpredictions/new/", predictions.GetTestPredictionNew.as_view()),
     path("tokens/", tokens.TokenList.as_view()),
     path("tokens/<slug:public_id>/", tokens.TokenDetail.as_view()),
 ]
 # The source documentation spells the splits' path both ways.
 for prefix in ("rawdata", "raw_data"):
     urlpatterns += [
-        path(f"{prefix}/split/", raw_data.Split.as_view()),
+        path(f"{prefix}/split/", raw_data.SplitTrainTest.as_view()),
         path(f"{prefix}/customsplit/", raw_data.CustomSplit.as_view()),
     ]

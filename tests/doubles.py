@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from runapp.runner import columns, frames, splitting
+from runapp.runner.child import splitting
 from runapp.runner.contract import (
     Confinement,
     FoldJob,
@@ -21,7 +21,8 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
-from runapp.runner.promises import Promise
+from runapp.runner.data import array_file, dataframes
+from runapp.runner.selftest.promises import Promise
 
 USAGE = Usage(
     train_seconds=1.5,
@@ -81,10 +82,10 @@ class InstantSupervisor:
             )
         except splitting.SplitError as error:
             return make_result(Outcome.SUBMISSION_ERROR, sentence=str(error))
-        frames.write_frame(parts.X_train, _Sink(sinks[FrameKind.X_TRAIN]))
-        columns.write_column(parts.y_train, _Sink(sinks[FrameKind.Y_TRAIN]))
-        frames.write_frame(parts.X_test, _Sink(sinks[FrameKind.X_TEST]))
-        columns.write_column(parts.y_test, _Sink(sinks[FrameKind.Y_TEST]))
+        dataframes.write_frame(parts.X_train, _Sink(sinks[FrameKind.X_TRAIN]))
+        array_file.write_column(parts.y_train, _Sink(sinks[FrameKind.Y_TRAIN]))
+        dataframes.write_frame(parts.X_test, _Sink(sinks[FrameKind.X_TEST]))
+        array_file.write_column(parts.y_test, _Sink(sinks[FrameKind.Y_TEST]))
         return make_result(Outcome.TESTED)
 
     def run_fold(

@@ -17,13 +17,13 @@ from django.test import Client
 from rest_framework.response import Response
 from rest_framework.test import APIClient
 
+from runapp.accounts.tokens import create_token
+from runapp.datasets.raw_data import create_raw_data, request_split
+from runapp.execution.registration import beat
+from runapp.execution.step import Step, run_next
 from runapp.models import AccessToken, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Finding, Promise, SelfTest
-from runapp.services.raw_data import create_raw_data, request_split
-from runapp.services.tokens import create_token
-from runapp.services.work import Step, run_next
-from runapp.services.workers import beat
+from runapp.runner.selftest.promises import Finding, Promise, SelfTest
 from tests.doubles import InstantSupervisor
 from tests.openapi import check_response
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from test_files import local
 from test_files.examples import DIABETES, IRIS, RANDOM_STATE, Example
 

@@ -29,7 +29,7 @@ def main() -> None:
     if arguments.action == "fill":
         _fill(arguments.folds)
     elif arguments.action == "plan":
-        from runapp.queue import explain_head
+        from runapp.scheduling.queue import explain_head
 
         print(explain_head())
     else:
@@ -113,7 +113,7 @@ def _analyze() -> None:
 
 
 def _claim() -> int | None:
-    from runapp.services.claims import claim_fold
+    from runapp.scheduling.claims import claim_fold
 
     fold = claim_fold(worker="bench/1")
     return None if fold is None else fold.pk

@@ -17,7 +17,6 @@ import numpy as np
 
 from bench.overhead.probe import describe_all, read_probe, write_probe
 from bench.overhead.work import SLOTS, Answer, Floats, Indices, Timed, Trainer, Work, split_work
-from runapp.runner import columns, frames
 from runapp.runner.contract import (
     DataForm,
     FoldJob,
@@ -27,6 +26,7 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
+from runapp.runner.data import array_file, dataframes
 from runapp.runner.supervisor import Supervisor
 from test_files import local
 
@@ -231,7 +231,7 @@ def make_job(parts: local.Parts, train_is: Indices, code: dict[str, bytes]) -> F
     """Make the job of a fold as the services do."""
     labels = io.BytesIO()
     y = parts.y_train[train_is]
-    columns.write_column(y, labels)
+    array_file.write_column(y, labels)
     classes = np.unique(parts.y_train)
     return FoldJob(
         files=code,
@@ -253,5 +253,5 @@ def make_job(parts: local.Parts, train_is: Indices, code: dict[str, bytes]) -> F
 
 def _write_frame(X: Any, path: Path) -> BinaryIO:
     with path.open("wb") as file:
-        frames.write_frame(X, file)
+        dataframes.write_frame(X, file)
     return path.open("rb")

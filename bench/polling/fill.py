@@ -41,8 +41,8 @@ def fill(*, n_folds: int) -> str:
     """Make an account with folds; return its token."""
     from django.contrib.auth.models import User
 
+    from runapp.accounts.tokens import create_token
     from runapp.models import Clock, RawData
-    from runapp.services.tokens import create_token
 
     owner = User.objects.create(username="poller")
     dataset = RawData.objects.create(
@@ -120,7 +120,7 @@ def _make_indices(number: int) -> bytes:
 
 def _make_predictions(dataset: Any, folds: list[Any]) -> Iterator[Any]:
     from runapp.models import Predictions
-    from runapp.services.predictions import store_predictions
+    from runapp.scheduling.results import store_predictions
     from runapp.storage.blobs import stay
 
     for fold in folds:

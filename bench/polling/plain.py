@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from runapp import wire
+from runapp.common import wire
 from runapp.models import Predictions, SubmissionFold
-from runapp.services.predictions import read_predictions
+from runapp.scheduling.results import read_predictions
 
 PARTS = ("full_train", "test")
 _FIGURES = (

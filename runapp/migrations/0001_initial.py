@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import runapp.models
-import runapp.transitions
+import runapp.common.transitions
 from django.conf import settings
 from django.db import migrations, models
 
@@ -79,7 +79,7 @@ class Migration(migrations.Migration):
                 ('train_is', models.BinaryField()),
                 ('test_is', models.BinaryField()),
                 ('priority', models.CharField(choices=[('H', 'High'), ('L', 'Low')], default='L', max_length=1)),
-                ('phase', models.CharField(choices=[('waiting', 'waiting'), ('running', 'running'), ('done', 'done')], default=runapp.transitions.Phase['WAITING'], max_length=7)),
+                ('phase', models.CharField(choices=[('waiting', 'waiting'), ('running', 'running'), ('done', 'done')], default=runapp.common.transitions.Phase['WAITING'], max_length=7)),
                 ('attempt', models.PositiveIntegerField(default=0, help_text='Fences off late results.')),
                 ('failures', models.PositiveIntegerField(default=0, help_text='Attempts lost by our own fault.')),
                 ('worker', models.CharField(default='', max_length=255)),
@@ -88,7 +88,7 @@ class Migration(migrations.Migration):
                 ('queued_at', models.DateTimeField()),
                 ('started_at', models.DateTimeField(null=True)),
                 ('finished_at', models.DateTimeField(null=True)),
-                ('state', models.CharField(choices=[('TODO', 'TODO'), ('TRAINED', 'TRAINED'), ('VALIDATED', 'VALIDATED'), ('TESTED', 'TESTED'), ('ERROR', 'ERROR')], default=runapp.transitions.State['TODO'], max_length=9)),
+                ('state', models.CharField(choices=[('TODO', 'TODO'), ('TRAINED', 'TRAINED'), ('VALIDATED', 'VALIDATED'), ('TESTED', 'TESTED'), ('ERROR', 'ERROR')], default=runapp.common.transitions.State['TODO'], max_length=9)),
                 ('error_code', models.CharField(max_length=20, null=True)),
                 ('log_messages', models.TextField(default='')),
                 ('train_time', models.FloatField(null=True)),

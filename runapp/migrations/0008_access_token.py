@@ -3,7 +3,7 @@ from collections import Counter
 
 import django.db.models.deletion
 import runapp.models
-import runapp.names
+import runapp.common.validators
 from django.conf import settings
 from django.db import migrations, models
 
@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                         default=runapp.models.make_public_id, max_length=16, unique=True
                     ),
                 ),
-                ("name", models.CharField(max_length=100, validators=[runapp.names.check_name])),
+                ("name", models.CharField(max_length=100, validators=[runapp.common.validators.check_name])),
                 ("last_used_at", models.DateTimeField(help_text="To a minute.", null=True)),
                 (
                     "user",

@@ -1,0 +1,1 @@
+"""All that runs untrusted code. It knows no framework and nothing else of the project."""

@@ -72,7 +72,7 @@ MAX_DESCRIPTORS = 253
 class DataForm(StrEnum):
     """How a part's X is stored."""
 
-    FRAME = "frame"  # columns in a container, memory-mapped (frames.py)
+    FRAME = "frame"  # columns in a container, memory-mapped (data/dataframes.py)
     PICKLE = "pickle"  # whatever an organiser's module returned; only a child opens it
 
 
@@ -130,7 +130,7 @@ class FoldJob:
     train_is : ndarray of int64, shape (n_train_rows,)
         Rows of the train part to fit on.
     labels : bytes
-        The labels of those rows, in the same order, as a column container (columns.py).
+        The labels of those rows, in the same order, as a column container (data/array_file.py).
     n_train, n_test : int
         Rows of the two parts.
     test_bytes : int
@@ -273,7 +273,7 @@ class Confinement:
     level : str
         What separates a run from its host.
     mechanisms : mapping of str to str
-        What is to keep each promise, by the promise's name (promises.py).
+        What is to keep each promise, by the promise's name (selftest/promises.py).
     measured_by : str
         How usage is measured.
     reasons : tuple of str

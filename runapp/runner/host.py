@@ -9,19 +9,19 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runapp.runner import landlock, seccomp
-from runapp.runner.cgroups import Cgroups, find_cgroups
 from runapp.runner.contract import Confinement
-from runapp.runner.keepers import start_launcher
-from runapp.runner.levels import Level, Seal, is_linux
-from runapp.runner.meter import GroupCpu, GroupMemory, name_meters
-from runapp.runner.places import Places, find_places
-from runapp.runner.tree_meter import TreeCpu, TreeMemory
+from runapp.runner.keeper.handle import start_launcher
+from runapp.runner.metering.cgroups import Cgroups, find_cgroups
+from runapp.runner.metering.meter import GroupCpu, GroupMemory, name_meters
+from runapp.runner.metering.proc_meter import TreeCpu, TreeMemory
+from runapp.runner.sandbox import landlock, seccomp
+from runapp.runner.sandbox.levels import Level, Seal, is_linux
+from runapp.runner.sandbox.mounts import Places, find_places
 
 PROBE_SECONDS = 30.0
 _PROBE = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from runapp.runner.probe import main; main(sys.argv[2:])"
+    "from runapp.runner.sandbox.trial import main; main(sys.argv[2:])"
 )
 # 60578 to 61183 are the numbers that no distribution and no part of systemd gives away:
 # https://systemd.io/UIDS-GIDS/

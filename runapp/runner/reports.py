@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from runapp.runner.contract import FRAME_HEADER, FoldJob, FrameKind, Outcome
 from runapp.runner.output import show_controls
 
-# Above what a child of ours writes: see MAX_TEXT of failure.py, six bytes a character at worst.
+# Above what a child of ours writes: see MAX_TEXT of child/failure.py, at worst six bytes a
+# character.
 MAX_SMALL_FRAME = 2**18
 _PREDICTIONS_HEADER = 1 + 2 * 8
 # What a child may say of itself; everything else is found out from outside.

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runapp.runner.contract import FrameKind, Limits, Outcome, RunResult
-from runapp.runner.keepers import Exited, KeeperFailed, KeeperProcess
-from runapp.runner.meter import Meter, Sample
+from runapp.runner.keeper.handle import Exited, KeeperFailed, KeeperProcess
+from runapp.runner.metering.meter import Meter, Sample
+from runapp.runner.metering.process_tree import ProcessTree
 from runapp.runner.output import Output
-from runapp.runner.paths import hide_paths
+from runapp.runner.path_hiding import hide_paths
 from runapp.runner.reports import Failure, ReportError
 from runapp.runner.stages import Stages
-from runapp.runner.tree import ProcessTree
 
 SETUP_SECONDS = 30.0
 # How long a child may stay once it cannot report any more: it is about to end.

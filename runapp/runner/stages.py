@@ -18,7 +18,7 @@ from runapp.runner.contract import (
     StageReport,
     Usage,
 )
-from runapp.runner.meter import Meter, Setup
+from runapp.runner.metering.meter import Meter, Setup
 from runapp.runner.reports import (
     Failure,
     FrameReader,

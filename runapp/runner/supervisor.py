@@ -22,12 +22,12 @@ from runapp.runner.contract import (
     SplitJob,
 )
 from runapp.runner.host import Host, Uid, claim_uid, survey_host
-from runapp.runner.keepers import KeeperFailed, KeeperProcess
-from runapp.runner.levels import Level
-from runapp.runner.places import WORK, find_places
+from runapp.runner.keeper.handle import KeeperFailed, KeeperProcess
 from runapp.runner.reports import Sink
 from runapp.runner.run import STOP_CHECK_SECONDS, Request, Run, ShouldStop
-from runapp.runner.scratch import open_scratch, sweep_scratch
+from runapp.runner.sandbox.levels import Level
+from runapp.runner.sandbox.mounts import WORK, find_places
+from runapp.runner.sandbox.scratch import open_scratch, sweep_scratch
 from runapp.runner.stages import FoldStages, OnStage, OnStart, SplitStages, Stages
 
 

@@ -22,7 +22,7 @@ _ALIAS = "/runapp/raw_data/"
 
 
 class BasicScheme(OpenApiAuthenticationExtension):
-    target_class = "runapp.authentication.RememberedBasicAuthentication"
+    target_class = "runapp.http.authentication.RememberedBasicAuthentication"
     name = "basic"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
@@ -44,7 +44,7 @@ class SessionScheme(OpenApiAuthenticationExtension):
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
-    target_class = "runapp.authentication.PlainTokenAuthentication"
+    target_class = "runapp.http.authentication.PlainTokenAuthentication"
     name = "token"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 
-from runapp.runner.workflow import CLASS_NAMES
+from runapp.runner.child.workflow import CLASS_NAMES
 from runapp.schema.types import FILE, ID, INDICES, Schema, list_of
 
 _ELEMENT = rf"\s*({'|'.join(CLASS_NAMES)})\s*"

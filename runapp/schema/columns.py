@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from runapp.events import Action, Kind, Via
 from runapp.models import RawData
+from runapp.models.audit import Action, Kind, Via
 from runapp.rows import (
     AUDIT_COLUMNS,
     LIGHT_COLUMNS,
@@ -16,6 +16,7 @@ from runapp.rows import (
     AnyColumn,
     make_fold_columns,
 )
+from runapp.scheduling.waiting import Circumstances
 from runapp.schema.types import (
     COUNT,
     FIGURE,
@@ -33,7 +34,6 @@ from runapp.schema.types import (
     refer,
     tell,
 )
-from runapp.selectors import Circumstances
 
 Shapes = Mapping[str, Schema]
 

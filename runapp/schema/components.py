@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from runapp.queries import MOST_ROWS
+from runapp.lists.long_poll import MOST_SECONDS
+from runapp.rows import MOST_ROWS
 from runapp.schema.accounts import ACCOUNT_SCHEMAS
 from runapp.schema.columns import make_rows
 from runapp.schema.types import FLAG, ID, INDICES, MOMENT, TEXT, Schema, list_of, refer, tell
-from runapp.waiting import MOST_SECONDS
 
 _ERRORS: Schema = {
     "type": "array",

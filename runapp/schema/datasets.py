@@ -9,7 +9,7 @@ from runapp.serializers import (
     CustomSplitInput,
     FoldsInput,
     RawDataChanges,
-    RawDataInput,
+    RawDataSerializer,
     SplitInput,
 )
 from runapp.views import raw_data as views
@@ -50,7 +50,7 @@ describe(
         id="postRawData",
         tag=TAG,
         summary="Post a dataset",
-        body=RawDataInput,
+        body=RawDataSerializer,
         answers={
             201: Answer(
                 "The dataset.",
@@ -104,7 +104,7 @@ describe(
     ),
 )
 describe(
-    views.Split,
+    views.SplitTrainTest,
     post=Operation(
         id="splitRawData",
         tag=TAG,

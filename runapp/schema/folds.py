@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from runapp.queries import MOST_ROWS
+from runapp.rows import MOST_ROWS
 from runapp.schema.columns import make_rows
 from runapp.schema.components import make_words
 from runapp.schema.datasets import QUOTAS
 from runapp.schema.lists import describe_list
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer
-from runapp.serializers import PriorityInput, SubmissionFoldInput
+from runapp.serializers import PriorityInput, SubmissionFoldSerializer
 from runapp.views import bulk
 from runapp.views import folds as views
 
@@ -57,7 +57,7 @@ describe(
         id="postSubmissionFold",
         tag=TAG,
         summary="Post a fold",
-        body=SubmissionFoldInput,
+        body=SubmissionFoldSerializer,
         answers={
             201: Answer(
                 "The fold, which waits.",

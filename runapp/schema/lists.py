@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runapp.filters import WordsFilter
+from runapp.lists.filters import WordsFilter
+from runapp.lists.view import ListView
 from runapp.schema.components import PARAMETERS, SCHEMAS, make_filter, make_words
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer
-from runapp.views.lists import ListView
 
 NOT_MODIFIED = "What the client has is what it would get."
 _PAGED = ("limit", "cursor")

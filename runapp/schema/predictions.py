@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runapp import npy
+from runapp.common import npy
 from runapp.schema.lists import NOT_MODIFIED
 from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer
@@ -15,7 +15,7 @@ _ROWS = list_of(refer("schemas", "PredictionsRow"))
 _FILE: Schema = {"type": "string", "format": "binary"}
 
 describe(
-    views.PredictionList,
+    views.GetTestPredictionList,
     post=Operation(
         id="listPredictions",
         tag=TAG,
@@ -28,7 +28,7 @@ describe(
     ),
 )
 describe(
-    views.PredictionNew,
+    views.GetTestPredictionNew,
     post=Operation(
         id="newPredictions",
         tag=TAG,

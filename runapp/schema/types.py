@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from runapp.common.transitions import State
 from runapp.models import MAX_CLIENT_ID
-from runapp.transitions import State
 
 Schema = dict[str, Any]
 

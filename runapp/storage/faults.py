@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
 
 # These may be the fault of one file. All others (full, read-only, refused, stale, no descriptor
 # left) are of the storage or the machine, whatever blob was asked for.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from runapp.exceptions import StorageError
+from runapp.common.exceptions import StorageError
 from runapp.storage.bins import BINS, Bin
 from runapp.storage.blobs import BlobWriter, Kind, Pulse, StoredBlob, name_blob, stay
 from runapp.storage.cache import Cache

@@ -9,10 +9,10 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.access import read_scope
-from runapp.allowance import Allowance, Measure, Standing, read_allowance, read_standing
-from runapp.exceptions import Forbidden
-from runapp.views.base import DatarunView
+from runapp.accounts.access import read_scope
+from runapp.accounts.quota_use import Allowance, Measure, Standing, read_allowance, read_standing
+from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView
 
 
 class AccountView(DatarunView):

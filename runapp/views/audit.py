@@ -8,12 +8,12 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from rest_framework.permissions import IsAuthenticated
 
-from runapp.events import AuditEvent
-from runapp.filters import AuditFilter
-from runapp.permissions import MayReadAudit
+from runapp.http.permissions import MayReadAudit
+from runapp.lists.feed import Feed, list_events, read_feed_of_events
+from runapp.lists.filters import AuditFilter
+from runapp.lists.view import ListView
+from runapp.models.audit import AuditEvent
 from runapp.rows import AUDIT_COLUMNS, AnyColumn
-from runapp.selectors import Feed, list_events, read_feed_of_events
-from runapp.views.lists import ListView
 
 
 class AuditList(ListView):

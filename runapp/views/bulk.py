@@ -14,20 +14,23 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from runapp import dispatch, streams
-from runapp.allowance import Measure, read_allowance
-from runapp.exception_handler import handle_exception
-from runapp.exceptions import DatarunError, InvalidInput
+from runapp.accounts.quota_use import Measure, read_allowance
+from runapp.accounts.visible_rows import get_raw_data
+from runapp.common.exceptions import DatarunError, InvalidInput
+from runapp.http import streams
+from runapp.http.exception_handler import handle_exception
+from runapp.http.view import DatarunView, read_body
+from runapp.lists.query import pick_columns, read_fields
 from runapp.models import RawData, SubmissionFold
-from runapp.queries import MOST_ROWS, pick_columns, read_fields
-from runapp.rows import OWNER, Row, RowReader, make_fold_columns
-from runapp.selectors import count_live_slots, get_raw_data, read_circumstances
-from runapp.serializers import SubmissionFoldInput
-from runapp.services import bulk
-from runapp.services.folds import PostedFold
-from runapp.services.submissions import PostedSubmission
+from runapp.rows import MOST_ROWS, OWNER, Row, RowReader, make_fold_columns
+from runapp.scheduling import dispatch
+from runapp.scheduling.live_workers import count_live_slots
+from runapp.scheduling.waiting import read_circumstances
+from runapp.serializers import SubmissionFoldSerializer
+from runapp.submissions import bulk
+from runapp.submissions.code import PostedSubmission
+from runapp.submissions.folds import PostedFold
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView, read_body
 
 # Answers that are larger wait on disk.
 _MOST_BYTES_IN_MEMORY = 8 * 2**20
@@ -72,7 +75,7 @@ class Intake:
         self.n_posted = 0
         self._account, self._scope = view.get_account(), view.scope
         self._names = names
-        self._shape = SubmissionFoldInput()
+        self._shape = SubmissionFoldSerializer()
         self._outage: Exception | None = None
         self._turned_away: bulk.TurnedAway = {}
         self._make_reader()  # before anything is written

@@ -10,35 +10,29 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.allowance import Measure, read_allowance
-from runapp.exceptions import Forbidden, NotFound
-from runapp.filters import FoldFilter, SubmissionFilter
+from runapp.accounts.quota_use import Measure, read_allowance
+from runapp.accounts.visible_rows import get_fold, get_raw_data, list_folds, list_submissions
+from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView, read_input
+from runapp.lists.feed import Feed, read_feed, read_feed_of_folds
+from runapp.lists.filters import FoldFilter, SubmissionFilter
+from runapp.lists.view import ListView
 from runapp.models import Submission, SubmissionFold
-from runapp.position import find_position
 from runapp.rows import (
-    LIGHT_COLUMNS,
-    OWNER,
     SUBMISSION_COLUMNS,
     AnyColumn,
-    RowReader,
     make_fold_columns,
 )
-from runapp.selectors import (
-    Feed,
-    get_fold,
-    get_raw_data,
-    list_folds,
-    list_submissions,
-    read_circumstances,
-    read_feed,
-    read_feed_of_folds,
+from runapp.scheduling import control
+from runapp.scheduling.position import find_position
+from runapp.serializers import (
+    PriorityInput,
+    SubmissionFoldLightSerializer,
+    SubmissionFoldSerializer,
 )
-from runapp.serializers import PriorityInput, SubmissionFoldInput
-from runapp.services import folds as services
-from runapp.services.submissions import PostedSubmission
+from runapp.submissions import folds as services
+from runapp.submissions.code import PostedSubmission
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView, read_input
-from runapp.views.lists import ListView
 
 
 class SubmissionList(ListView):
@@ -71,12 +65,7 @@ class FoldView(DatarunView):
     """Shows single folds with all their attributes."""
 
     def show(self, fold: SubmissionFold) -> dict[str, Any]:
-        columns = make_fold_columns(read_circumstances(scope=self.scope))
-        reader = RowReader(columns if self.scope.is_alone else (*columns, OWNER), scope=self.scope)
-        rows = reader.show(reader.fetch(SubmissionFold.objects.filter(pk=fold.pk)))
-        if not rows:  # deleted with its dataset since it was found
-            raise NotFound("Not found.")
-        return rows[0]
+        return SubmissionFoldSerializer(fold, context={"scope": self.scope}).data
 
 
 class SubmissionFoldList(FoldListView, FoldView):
@@ -87,7 +76,7 @@ class SubmissionFoldList(FoldListView, FoldView):
         return feed, make_fold_columns(circumstances)
 
     def post(self, request: Request) -> Response:
-        posted = read_input(SubmissionFoldInput, request)
+        posted = read_input(SubmissionFoldSerializer, request)
         account = self.get_account()
         allowance = read_allowance(owner=account)
         raw_data = (
@@ -138,7 +127,7 @@ class SubmissionFoldDetail(FoldView):
 
     def delete(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)
-        was_running = services.cancel_fold(fold=fold)
+        was_running = control.cancel_fold(fold=fold)
         response = Response(self.show(fold), status=202 if was_running else 200)
         account = self.get_account()
         if not was_running and fold.owner_id == account.pk:
@@ -153,7 +142,7 @@ class SubmissionFoldDetail(FoldView):
 
     def patch(self, request: Request, databoard_sf_id: int) -> Response:
         fold = self._find_to_steer(databoard_sf_id)
-        services.change_priority(fold=fold, **read_input(PriorityInput, request))
+        control.change_priority(fold=fold, **read_input(PriorityInput, request))
         return Response(self.show(fold))
 
     def _find(self, databoard_sf_id: int) -> SubmissionFold:
@@ -172,4 +161,5 @@ class SubmissionFoldLightList(FoldListView):
     may_wait = True
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        return read_feed(model=SubmissionFold, scope=self.scope, owner=owner), LIGHT_COLUMNS
+        feed = read_feed(model=SubmissionFold, scope=self.scope, owner=owner)
+        return feed, SubmissionFoldLightSerializer.columns

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 from health_check.base import HealthCheck, HealthCheckResult
 from health_check.exceptions import ServiceUnavailable
 
-from runapp.services.condition import NEEDS, Finding, Level
+from runapp.monitoring.health import NEEDS, Finding, Level
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from runapp.origin import read_address
-from runapp.services.metrics import (
+from runapp.common.client_address import read_address
+from runapp.monitoring.metrics import (
     collect_broker,
     collect_database,
     collect_disks,

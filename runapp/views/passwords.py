@@ -7,10 +7,10 @@ from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.exceptions import Forbidden
+from runapp.accounts.passwords import change_password
+from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView, read_input
 from runapp.serializers import PasswordInput
-from runapp.services.passwords import change_password
-from runapp.views.base import DatarunView, read_input
 
 
 class Password(DatarunView):

@@ -8,9 +8,9 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.csrf import csrf_failure
 
-from runapp.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
-from runapp.services.sign_in import LOCKED, count_failures, find_wait, read_name
-from runapp.views.ops.base import protect, show
+from runapp.accounts.passwords import LOCKED, count_failures, find_wait, read_name
+from runapp.common.outages import RETRY_AFTER_SECONDS, describe_outage, is_outage
+from runapp.ops.views.base import protect, show
 
 
 def _answer(status: int, code: str, message: str) -> JsonResponse:

@@ -11,18 +11,24 @@ from django.http.response import HttpResponseBase
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
-from runapp import npy, streams
-from runapp.access import READERS
-from runapp.exceptions import Forbidden, NotFound, StorageAway, StorageError
+from runapp.accounts.access import READERS
+from runapp.accounts.visible_rows import get_fold, get_raw_data
+from runapp.common import npy
+from runapp.common.exceptions import Forbidden, NotFound, StorageAway, StorageError
+from runapp.common.transitions import Phase
+from runapp.http import streams
+from runapp.http.view import DatarunView, read_input
+from runapp.lists.view import answer_not_modified, find_known, hold, tell_waited
 from runapp.models import Predictions, SubmissionFold
-from runapp.rows import OWNER, PREDICTIONS_ROW_COLUMNS, AnyColumn, Row, RowReader, read_in_order
-from runapp.selectors import get_fold, get_raw_data
-from runapp.serializers import PredictionListInput, PredictionNewInput
-from runapp.services import predictions as services
-from runapp.services.predictions import HandedOut
-from runapp.transitions import Phase
-from runapp.views.base import DatarunView, read_input
-from runapp.views.lists import answer_not_modified, find_known, hold, tell_waited
+from runapp.rows import OWNER, Row, RowReader, read_in_order
+from runapp.scheduling import results
+from runapp.serializers import (
+    PredictionListInput,
+    PredictionNewInput,
+    TestPredSubmissionFoldSerializer,
+)
+from runapp.submissions import predictions as services
+from runapp.submissions.predictions import HandedOut
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +39,7 @@ class PredictionsView(DatarunView):
     is_sending = False
 
     def answer(self, handed_out: HandedOut) -> HttpResponseBase:
-        columns: tuple[AnyColumn, ...] = PREDICTIONS_ROW_COLUMNS
+        columns = TestPredSubmissionFoldSerializer.columns
         if not self.scope.is_alone:
             columns = (*columns, OWNER)
         try:
@@ -73,7 +79,7 @@ def _read_readable(reader: RowReader, keys: list[int]) -> list[Row]:
         return []
 
 
-class PredictionList(PredictionsView):
+class GetTestPredictionList(PredictionsView):
     """The predictions of the folds asked for, as far as they are finished."""
 
     def post(self, request: Request) -> HttpResponseBase:
@@ -82,7 +88,7 @@ class PredictionList(PredictionsView):
         return self.answer(services.hand_out_listed(scope=self.scope, owner=owner, ids=ids))
 
 
-class PredictionNew(PredictionsView):
+class GetTestPredictionNew(PredictionsView):
     """The predictions that were never handed out, each to one caller."""
 
     def post(self, request: Request) -> HttpResponseBase:
@@ -121,7 +127,7 @@ class PredictionsFile(DatarunView):
         etag = f'"{found.digest}"'
         if find_known(request, etag):
             return answer_not_modified(etag)
-        content = services.read_predictions(found, bin=fold.submission.raw_data.bin)
+        content = results.read_predictions(found, bin=fold.submission.raw_data.bin)
         return HttpResponse(
             npy.write_array(content, shape=found.shape),
             content_type=npy.MEDIA_TYPE,

@@ -11,27 +11,27 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp import wire
-from runapp.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
-from runapp.allowance import Measure, read_allowance
-from runapp.exceptions import NotFound
-from runapp.filters import RawDataFilter
+from runapp.accounts.access import ANYBODY, MANAGERS, NOBODY_ELSE, Roles
+from runapp.accounts.quota_use import Measure, read_allowance
+from runapp.accounts.visible_rows import get_raw_data, list_raw_data
+from runapp.common import wire
+from runapp.datasets import cross_validation
+from runapp.datasets import raw_data as services
+from runapp.http.permissions import MayPostDatasets
+from runapp.http.view import DatarunView, read_input
+from runapp.lists.feed import Feed, read_feed
+from runapp.lists.filters import RawDataFilter
+from runapp.lists.view import ListView
 from runapp.models import RawData
-from runapp.permissions import MayPostDatasets
-from runapp.rows import OWNER, RAW_DATA_COLUMNS, AnyColumn, RowReader
-from runapp.selectors import Feed, get_raw_data, list_raw_data, read_feed
+from runapp.rows import AnyColumn
 from runapp.serializers import (
     CustomSplitInput,
     FoldsInput,
     RawDataChanges,
-    RawDataInput,
+    RawDataSerializer,
     SplitInput,
 )
-from runapp.services import cross_validation
-from runapp.services import raw_data as services
 from runapp.views.account import tell_quotas
-from runapp.views.base import DatarunView, read_input
-from runapp.views.lists import ListView
 
 
 class RawDataView(DatarunView):
@@ -44,12 +44,7 @@ class RawDataView(DatarunView):
         return raw_data
 
     def show(self, raw_data: RawData) -> dict[str, Any]:
-        columns = RAW_DATA_COLUMNS if self.scope.is_alone else (*RAW_DATA_COLUMNS, OWNER)
-        reader = RowReader(columns, scope=self.scope)
-        rows = reader.show(reader.fetch(RawData.objects.filter(pk=raw_data.pk)))
-        if not rows:  # deleted since it was found
-            raise NotFound("Not found.")
-        return rows[0]
+        return RawDataSerializer(raw_data, context={"scope": self.scope}).data
 
 
 class RawDataList(ListView, RawDataView):
@@ -64,10 +59,10 @@ class RawDataList(ListView, RawDataView):
         return list_raw_data(scope=self.scope, owner=owner)
 
     def look(self, *, owner: User | None) -> tuple[Feed, Sequence[AnyColumn]]:
-        return read_feed(model=RawData, scope=self.scope, owner=owner), RAW_DATA_COLUMNS
+        return read_feed(model=RawData, scope=self.scope, owner=owner), RawDataSerializer.columns
 
     def post(self, request: Request) -> Response:
-        posted = read_input(RawDataInput, request)
+        posted = read_input(RawDataSerializer, request)
         limits = posted.pop("limits", {})
         owner = self.get_account()
         allowance = read_allowance(owner=owner)
@@ -98,7 +93,7 @@ class RawDataDetail(RawDataView):
         return Response(status=204)
 
 
-class Split(RawDataView):
+class SplitTrainTest(RawDataView):
     """Split a CSV dataset into a train and a test part."""
 
     def post(self, request: Request) -> Response:

@@ -7,11 +7,11 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.access import MANAGERS, NOBODY_ELSE
+from runapp.accounts.access import MANAGERS, NOBODY_ELSE
+from runapp.datasets import sharing
+from runapp.http.view import read_input
 from runapp.models import Share
 from runapp.serializers import ShareInput
-from runapp.services import sharing
-from runapp.views.base import read_input
 from runapp.views.raw_data import RawDataView
 
 _COLUMNS = ("id", "account__username", "group__name", "role", "created_at")

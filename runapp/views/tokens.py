@@ -8,11 +8,11 @@ from django.contrib.auth.models import User
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.exceptions import Forbidden
+from runapp.accounts import tokens as services
+from runapp.common.exceptions import Forbidden
+from runapp.http.view import DatarunView, read_input
 from runapp.models import AccessToken
 from runapp.serializers import TokenInput
-from runapp.services import tokens as services
-from runapp.views.base import DatarunView, read_input
 
 
 def show(token: AccessToken) -> dict[str, Any]:

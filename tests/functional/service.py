@@ -28,7 +28,7 @@ POLL_SECONDS = 0.05
 FOREIGN_VARIABLES = ("DATABASE_URL", "CELERY_BROKER_URL", "DJANGO_SETTINGS_MODULE")
 # A host that can keep less says so for its services as well.
 PROMISES = "DATARUN_REQUIRED_PROMISES"
-KEEPER = "runapp.runner.keeper"
+KEEPER = "runapp.runner.keeper.process"
 
 Answer = TypeVar("Answer")
 

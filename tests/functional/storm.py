@@ -18,14 +18,14 @@ import numpy as np
 from django.db import OperationalError
 from django.db.models.functions import Now
 
-from runapp.exceptions import Conflict
+from runapp.changes import feed
+from runapp.changes.feed import publishing
+from runapp.common.exceptions import Conflict
+from runapp.common.transitions import Phase, State
 from runapp.models import Predictions, RawData, SubmissionFold
-from runapp.services import feed
-from runapp.services.feed import publishing
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.moves import NEVER_TRIED, move
-from runapp.services.predictions import store_predictions
-from runapp.transitions import Phase, State
+from runapp.scheduling.control import cancel_fold, change_priority
+from runapp.scheduling.results import store_predictions
+from runapp.scheduling.state_changes import NEVER_TRIED, move
 
 # How often a transaction is held between its number and its commit, and for how long.
 HELD_SHARE, HELD_SECONDS = 0.05, 0.003

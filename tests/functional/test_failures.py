@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runapp.runner.cgroups import find_cgroups
-from runapp.runner.levels import Level
+from runapp.runner.metering.cgroups import find_cgroups
+from runapp.runner.sandbox.levels import Level
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE, list_submission_files
 from tests.functional.account import (
@@ -154,7 +154,13 @@ def test_hostile_submissions_leave_no_process_and_no_file(
     wait_until(lambda: not embedded_service.list_runs(), what="all runs are over", seconds=5)
     assert len(embedded_service.list_keepers()) == 3
     assert list(embedded_service.scratch.glob("*")) == []
-    known = {"manage.py", "gunicorn", "celery", "runapp.runner.launch", "runapp.runner.keeper"}
+    known = {
+        "manage.py",
+        "gunicorn",
+        "celery",
+        "runapp.runner.keeper.launch",
+        "runapp.runner.keeper.process",
+    }
     for process in embedded_service.list_processes():
         command = " ".join(process.cmdline())
         assert any(word in command for word in known), command

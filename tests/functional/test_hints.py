@@ -7,7 +7,7 @@ from amqp.exceptions import PreconditionFailed
 from django.db import transaction
 
 from datarun.celery import app
-from runapp import dispatch
+from runapp.scheduling import dispatch
 
 
 @pytest.mark.django_db(transaction=True)

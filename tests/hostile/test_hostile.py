@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from runapp.runner import frames
+from runapp.execution.training import write_log
+from runapp.runner.child.splitting import Parts
 from runapp.runner.contract import FoldJob, Outcome, RunResult, StageReport
+from runapp.runner.data import dataframes
 from runapp.runner.host import survey_host
-from runapp.runner.levels import Level
-from runapp.runner.splitting import Parts
+from runapp.runner.sandbox.levels import Level
 from runapp.runner.supervisor import Supervisor
-from runapp.services.training import write_log
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE
 from tests.hostile_cases import (
@@ -97,7 +97,7 @@ class Slot:
         train, test = self.inputs / "X_train", self.inputs / "X_test"
         for path, X in ((train, parts.X_train), (test, parts.X_test)):
             with path.open("wb") as file:
-                frames.write_frame(X, file)
+                dataframes.write_frame(X, file)
         with train.open("rb") as x_train, test.open("rb") as x_test:
             before = describe_file(train), describe_file(test)
             result = self.supervisor.run_fold(

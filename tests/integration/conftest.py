@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection
 
+from runapp.audit import sign_ins
 from runapp.models import RawData
-from runapp.services import sign_in_events
 from tests.factories import make_account, make_ready_dataset
 
 
@@ -28,7 +28,7 @@ def storage(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture(autouse=True)
 def no_sign_ins() -> None:
     # The accounts of another test had the same keys.
-    sign_in_events.forget()
+    sign_ins.forget()
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 from knox.models import get_token_model
 
+from runapp.accounts.tokens import create_token
+from runapp.datasets.sharing import share_raw_data
 from runapp.models import RawData, Share
-from runapp.services.sharing import share_raw_data
-from runapp.services.tokens import create_token
 from tests.factories import (
     PASSWORD,
     JSONClient,

@@ -11,9 +11,9 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from runapp.exceptions import InvalidInput
+from runapp.accounts.quotas import set_quota
+from runapp.common.exceptions import InvalidInput
 from runapp.models import Quota
-from runapp.services.quotas import set_quota
 from tests.factories import (
     make_account,
     make_client,

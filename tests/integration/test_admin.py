@@ -12,8 +12,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.events import AuditEvent
 from runapp.models import RawData, Share
+from runapp.models.audit import AuditEvent
 from runapp.runner.contract import Outcome
 from tests.factories import (
     finish_fold,

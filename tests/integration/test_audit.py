@@ -19,12 +19,12 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from knox.models import get_token_model
 
-from runapp import slots
-from runapp.events import Action, AuditEvent
+from runapp.audit import record as audit
+from runapp.datasets import raw_data as services
+from runapp.execution import worker
 from runapp.models import RawData, Submission, SubmissionFold
-from runapp.services import audit
-from runapp.services import raw_data as services
-from runapp.services.submissions import Force
+from runapp.models.audit import Action, AuditEvent
+from runapp.submissions.code import Force
 from tests.factories import (
     CLASSES,
     CLASSIFIER,
@@ -366,10 +366,10 @@ def test_nothing_of_a_request_is_left_when_it_is_over() -> None:
 
 def test_worker_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_via_of_process", audit.Via.COMMAND)
-    monkeypatch.setattr(slots, "_host", None)
-    monkeypatch.setattr(slots, "survey_host", lambda **options: None)
+    monkeypatch.setattr(worker, "_host", None)
+    monkeypatch.setattr(worker, "survey_host", lambda **options: None)
 
-    slots.look_around()
+    worker.look_around()
     make_raw_data(make_account())
 
     assert {event["via"] for event in list_new(after=0)} == {"worker"}

@@ -15,8 +15,8 @@ from django.test import Client
 from django.utils import timezone
 from knox.models import get_token_model
 
-from runapp.events import AuditEvent
 from runapp.models import FairShare
+from runapp.models.audit import AuditEvent
 from tests.factories import PASSWORD, make_account, make_client
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runapp.events import Action, AuditEvent, Kind, Via
-from runapp.services.audit import Thing, record
+from runapp.audit.record import Thing, record
+from runapp.models.audit import Action, AuditEvent, Kind, Via
 from tests.factories import JSONClient, make_account, make_client, make_raw_data, read_rows
 from tests.integration.test_lists import find_next, follow
 
@@ -269,7 +269,7 @@ def test_event_that_is_committed_late_is_news() -> None:
     ],
 )
 def test_page_is_read_by_an_index(narrow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runapp.selectors._LATEST_EVENTS", 30)  # a small part of what there is
+    monkeypatch.setattr("runapp.lists.feed._LATEST_EVENTS", 30)  # a small part of what there is
     client = make_reader()
     make_events(n_events=3000)
     with connection.cursor() as cursor:

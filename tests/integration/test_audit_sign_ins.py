@@ -11,9 +11,9 @@ from django.db import connection
 from django.test import Client
 from knox.models import get_token_model
 
-from runapp.authentication import RememberedBasicAuthentication
-from runapp.events import AuditEvent
-from runapp.services import sign_in_events
+from runapp.audit import sign_ins
+from runapp.http.authentication import RememberedBasicAuthentication
+from runapp.models.audit import AuditEvent
 from tests.factories import (
     PASSWORD,
     JSONClient,
@@ -53,8 +53,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     """Set the time of what is remembered of sign-ins, credentials included."""
     clock = FakeClock()
     for holder, name in (
-        (sign_in_events, "_lately_in"),
-        (sign_in_events, "_lately_failed"),
+        (sign_ins, "_lately_in"),
+        (sign_ins, "_lately_failed"),
         (RememberedBasicAuthentication, "_verified"),
     ):
         cache = getattr(holder, name)
@@ -82,7 +82,7 @@ def test_basic_sign_in_is_told_once_an_hour_and_address(clock: FakeClock) -> Non
 def test_remembered_password_is_no_sign_in() -> None:
     ada = make_account()
     assert ask(ada) == 200
-    sign_in_events.forget()
+    sign_ins.forget()
 
     assert ask(ada) == 200
 

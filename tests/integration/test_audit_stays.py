@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 
-from runapp.events import AuditEvent
+from runapp.models.audit import AuditEvent
 from tests.factories import make_account
 
 pytestmark = pytest.mark.django_db

@@ -15,7 +15,7 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from runapp.authentication import RememberedBasicAuthentication
+from runapp.http.authentication import RememberedBasicAuthentication
 from tests.factories import (
     PASSWORD,
     JSONClient,
@@ -257,7 +257,7 @@ def test_renamed_account_is_refused_under_the_old_name() -> None:
 
 
 def test_remembered_credential_does_not_hold_the_password() -> None:
-    from runapp.authentication import RememberedBasicAuthentication
+    from runapp.http.authentication import RememberedBasicAuthentication
 
     make_client(make_account(password="a-very-Secret-1"), password="a-very-Secret-1").get(PATH)
 
@@ -311,7 +311,7 @@ def test_names_are_not_told_apart_by_how_long_many_at_once_take(
         n_held.append(sum(lock.locked() for lock in locks))
         return False
 
-    monkeypatch.setattr("runapp.authentication.sign_in", refuse)
+    monkeypatch.setattr("runapp.http.authentication.sign_in", refuse)
     response = get(make_basic(name, "wrong"))
 
     # Those who ask the same wait for each other, whether there is such an account or not.

@@ -11,9 +11,9 @@ from django.http import UnreadablePostError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runapp.exceptions import InvalidInput, TooSlow
+from runapp.common.exceptions import InvalidInput, TooSlow
+from runapp.http.parsers import BoundedJSONParser, check_keys
 from runapp.models import RawData
-from runapp.parsers import BoundedJSONParser, check_keys
 from tests.factories import make_account, make_client, make_raw_data_body
 
 pytestmark = pytest.mark.django_db

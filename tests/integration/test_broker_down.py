@@ -17,9 +17,9 @@ from celery import Celery
 from django.conf import settings
 
 from datarun.broker import PatientAMQP
-from runapp import dispatch
 from runapp.models import RawData, SubmissionFold
-from runapp.services.claims import claim_fold
+from runapp.scheduling import dispatch
+from runapp.scheduling.claims import claim_fold
 from tests.factories import make_account, make_client, make_ready_dataset, post_fold
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -110,5 +110,5 @@ def check_posts(caplog: pytest.LogCaptureFixture) -> None:
     assert SubmissionFold.objects.count() == 3
     assert RawData.objects.get(pk=tuesday.pk).state == "SPLITTING"
     assert claim_fold(worker="worker-1") is not None
-    warnings = [record for record in caplog.records if record.name == "runapp.dispatch"]
+    warnings = [record for record in caplog.records if record.name == "runapp.scheduling.dispatch"]
     assert len(warnings) == 1

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 
-from runapp import dispatch
 from runapp.models import FoldAttempt, RawData, Submission, SubmissionFold
-from runapp.services import bulk
-from runapp.services.folds import post_fold as post_one
+from runapp.scheduling import dispatch
+from runapp.submissions import bulk
+from runapp.submissions.folds import post_fold as post_one
 from tests.factories import (
     CLASSIFIER,
     finish_fold,

@@ -11,16 +11,16 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, transaction
 
+from runapp.changes.feed import publishing
+from runapp.common.transitions import Phase, State
+from runapp.datasets.raw_data import delete_raw_data, request_split
+from runapp.datasets.sharing import share_raw_data, withdraw_share
 from runapp.models import FairShare, FoldAttempt, RawData, Share, Submission, SubmissionFold
-from runapp.services.accounts import disable_account
-from runapp.services.attempts import begin_attempt, end_attempt, held_fold
-from runapp.services.claims import claim_fold, claim_split, renew_fold
-from runapp.services.feed import publishing
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.moves import move
-from runapp.services.raw_data import delete_raw_data, request_split
-from runapp.services.sharing import share_raw_data, withdraw_share
-from runapp.transitions import Phase, State
+from runapp.scheduling.attempts import begin_attempt, end_attempt, held_fold
+from runapp.scheduling.claims import claim_fold, claim_split, renew_fold
+from runapp.scheduling.control import cancel_fold, change_priority
+from runapp.scheduling.disabled_accounts import disable_account
+from runapp.scheduling.state_changes import move
 from tests.factories import CLASSIFIER, make_account, make_fold, make_ready_dataset, pack
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 @pytest.fixture(autouse=True)
 def hints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep hints from the queue, which no worker reads here."""
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id: None)
+    monkeypatch.setattr("runapp.scheduling.dispatch.publish", lambda *, task_id: None)
 
 
 def claim_during(change: Callable[[], object]) -> SubmissionFold | None:

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from runapp.models import RawData, Submission, SubmissionFold
-from runapp.services.claims import claim_fold, claim_split
+from runapp.scheduling.claims import claim_fold, claim_split
 from tests.factories import (
     finish_fold,
     list_stored,
@@ -36,7 +36,9 @@ Result = TypeVar("Result")
 def hints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keep hints from the queue, which no worker reads here."""
     published: list[str] = []
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id: published.append(task_id))
+    monkeypatch.setattr(
+        "runapp.scheduling.dispatch.publish", lambda *, task_id: published.append(task_id)
+    )
     return published
 
 

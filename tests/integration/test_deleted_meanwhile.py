@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from runapp.exceptions import NotFound
+from runapp.common.exceptions import NotFound
+from runapp.datasets import cross_validation
+from runapp.datasets import raw_data as services
 from runapp.models import RawData
-from runapp.services import cross_validation
-from runapp.services import raw_data as services
 from tests.factories import make_account, make_ready_dataset
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from runapp import slots
-from runapp.absence import Absence
+from runapp.common.retry import Absence
+from runapp.datasets.raw_data import request_split
+from runapp.execution import step, worker
 from runapp.models import SubmissionFold
 from runapp.runner.contract import FoldJob, Outcome, RunResult
-from runapp.runner.promises import Promise
-from runapp.services import work
-from runapp.services.raw_data import request_split
+from runapp.runner.selftest.promises import Promise
 from tests.doubles import InstantSupervisor, make_result
 from tests.factories import make_account, make_csv, make_fold, make_raw_data, make_ready_dataset
 
@@ -48,12 +47,12 @@ class HinderedSupervisor(InstantSupervisor):
 def slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make this process a slot that has just begun, of a worker that is fit."""
     for name, value in (
-        ("fitness", slots.Fitness()),
+        ("fitness", worker.Fitness()),
         ("_hindrance", Absence()),
-        ("_detours", work.Detours()),
+        ("_detours", step.Detours()),
     ):
-        monkeypatch.setattr(slots, name, value)
-    slots.fitness.announce(frozenset(Promise))
+        monkeypatch.setattr(worker, name, value)
+    worker.fitness.announce(frozenset(Promise))
 
 
 def post_folds(n_rows: Sequence[int]) -> None:
@@ -71,10 +70,10 @@ def work_through_pauses(
 ) -> list[int]:
     """Let a slot go on after each pause; return of which datasets it has tried folds."""
     supervisor = HinderedSupervisor(hindered=hindered)
-    monkeypatch.setattr(slots, "_supervisor", supervisor)
+    monkeypatch.setattr(worker, "_supervisor", supervisor)
     for _ in range(n_pauses):
-        slots.run_until_idle()
-        slots._hindrance.end()
+        worker.run_until_idle()
+        worker._hindrance.end()
     return supervisor.tried
 
 
@@ -93,7 +92,7 @@ def test_slot_passes_over_what_hinders_it_while_there_is_other_work(
 def test_slot_tries_again_what_hindered_it_once_other_work_was_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "DETOUR_SECONDS", 0.0)
+    monkeypatch.setattr(step, "DETOUR_SECONDS", 0.0)
     post_folds([24, 28])
 
     tried = work_through_pauses(monkeypatch, hindered=[24])

@@ -12,12 +12,13 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
+from runapp.execution.training import run_fold
 from runapp.models import FoldAttempt, RawData, SubmissionFold
-from runapp.position import find_position
 from runapp.runner.contract import Outcome
-from runapp.services.accounts import disable_account, enable_account
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import (
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import (
     claim_fold,
     claim_split,
     count_work,
@@ -25,9 +26,8 @@ from runapp.services.claims import (
     renew_fold,
     renew_split,
 )
-from runapp.services.raw_data import request_split
-from runapp.services.training import run_fold
-from runapp.transitions import Phase
+from runapp.scheduling.disabled_accounts import disable_account, enable_account
+from runapp.scheduling.position import find_position
 from tests.doubles import InstantSupervisor
 from tests.factories import (
     PASSWORD,

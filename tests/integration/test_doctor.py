@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 from django.db.models import DateTimeField, ExpressionWrapper
 from django.db.models.functions import Now
 
+from runapp.execution.fitness import read_versions
 from runapp.models import Worker
-from runapp.runner.promises import Promise, SelfTest
-from runapp.services import condition, examination
-from runapp.services.condition import Finding, Level
-from runapp.services.fitness import read_versions
+from runapp.monitoring import doctor, health
+from runapp.monitoring.health import Finding, Level
+from runapp.runner.selftest.promises import Promise, SelfTest
 from tests.factories import make_account, make_live_worker, make_raw_data, make_self_test
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def self_test(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, found: SelfTest) -> None:
-    monkeypatch.setattr(examination, "examine_worker", lambda: found)
+    monkeypatch.setattr(doctor, "examine_worker", lambda: found)
 
 
 def run_doctor(*words: str) -> tuple[str, CommandError | None]:
@@ -168,7 +168,7 @@ def test_doctor_does_not_mind_other_kernels() -> None:
 
 def test_doctor_warns_of_a_clock_that_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     late = ExpressionWrapper(Now() + timedelta(seconds=60), output_field=DateTimeField())
-    monkeypatch.setattr(examination, "Now", lambda: late)
+    monkeypatch.setattr(doctor, "Now", lambda: late)
 
     found = read_findings()["clock"]
 
@@ -205,7 +205,7 @@ def test_look_that_fails_does_not_end_the_examination(monkeypatch: pytest.Monkey
     def fail() -> Finding:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setitem(examination._LOOKS, "broker", fail)
+    monkeypatch.setitem(doctor._LOOKS, "broker", fail)
 
     found = read_findings()
 
@@ -216,18 +216,18 @@ def test_look_that_fails_does_not_end_the_examination(monkeypatch: pytest.Monkey
 @pytest.mark.sqlite
 def test_options_that_would_lose_rows_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"sqlite": {"synchronous": ("PRAGMA synchronous", ("17",))}}
-    monkeypatch.setattr(examination, "_WANTED", wanted)
+    monkeypatch.setattr(doctor, "_WANTED", wanted)
 
-    assert examination.check_database_options().level is Level.WARN
+    assert doctor.check_database_options().level is Level.WARN
 
 
 @pytest.mark.postgresql
 def test_options_of_postgresql_are_as_wanted() -> None:
-    found = examination.check_database_options()
+    found = doctor.check_database_options()
 
     assert found.level is Level.OK
     assert "jit off" in found.sentence
 
 
 def test_checks_of_health_are_the_doctors_own() -> None:
-    assert condition.NEEDS.items() <= examination._LOOKS.items()
+    assert health.NEEDS.items() <= doctor._LOOKS.items()

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
 
-from runapp.exceptions import StorageError
+from runapp.common.exceptions import StorageError
 from runapp.models import RawData, SubmissionFold
 from tests.factories import (
     list_stored,

@@ -9,12 +9,14 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from runapp.access import Scope
+from runapp.accounts.access import Scope
+from runapp.changes import feed
+from runapp.changes.feed import publishing, touch
+from runapp.datasets import raw_data, retention
+from runapp.lists.feed import read_feed
 from runapp.models import Clock, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.selectors import read_feed
-from runapp.services import feed, folds, raw_data, retention
-from runapp.services.feed import publishing, touch
+from runapp.scheduling import control
 from tests.factories import (
     finish_fold,
     make_account,
@@ -49,11 +51,11 @@ def force(account: User, dataset: RawData) -> None:
 
 
 def cancel(account: User, dataset: RawData) -> None:
-    folds.cancel_fold(fold=SubmissionFold.objects.get(databoard_sf_id=11))
+    control.cancel_fold(fold=SubmissionFold.objects.get(databoard_sf_id=11))
 
 
 def prioritise(account: User, dataset: RawData) -> None:
-    folds.change_priority(fold=SubmissionFold.objects.get(databoard_sf_id=11), priority="H")
+    control.change_priority(fold=SubmissionFold.objects.get(databoard_sf_id=11), priority="H")
 
 
 def run(account: User, dataset: RawData) -> None:

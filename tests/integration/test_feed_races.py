@@ -16,9 +16,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from runapp.changes import feed
+from runapp.changes.feed import publishing, touch
 from runapp.models import SubmissionFold
-from runapp.services import feed
-from runapp.services.feed import publishing, touch
 from tests.factories import make_account, make_client, make_fold, make_ready_dataset, read_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -138,7 +138,7 @@ def test_reader_misses_a_change_that_is_numbered_without_a_lock(
 ) -> None:
     # What the test above would not see if the clock were a plain sequence.
     number_naively(monkeypatch)
-    monkeypatch.setattr("runapp.queries.ListQuery.check", lambda query, feed: None)
+    monkeypatch.setattr("runapp.lists.query.ListQuery.check", lambda query, feed: None)
 
     with writing(monkeypatch) as start:
         first = start(11)

@@ -17,17 +17,16 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from runapp import slots
-from runapp.absence import Absence
+from runapp.common.retry import Absence
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
+from runapp.execution import fitness, worker
+from runapp.execution.registration import beat
+from runapp.execution.step import Detours
 from runapp.models import SubmissionFold, Worker
 from runapp.runner.contract import Outcome
-from runapp.runner.levels import Level
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
-from runapp.services import fitness
-from runapp.services.raw_data import request_split
-from runapp.services.work import Detours
-from runapp.services.workers import beat
-from runapp.transitions import Phase
+from runapp.runner.sandbox.levels import Level
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise, SelfTest
 from tests.doubles import InstantSupervisor, ProbedSupervisor
 from tests.factories import (
     make_account,
@@ -50,8 +49,8 @@ def worker_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Make this process a worker's that has just begun; return what it rings for."""
     rung: list[str] = []
     for name, value in (
-        ("farewell", slots.Farewell()),
-        ("fitness", slots.Fitness()),
+        ("farewell", worker.Farewell()),
+        ("fitness", worker.Fitness()),
         ("_supervisor", InstantSupervisor()),
         ("_self_test", None),
         ("_beaten_at", 0.0),
@@ -62,7 +61,7 @@ def worker_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("connections", SimpleNamespace(close_all=lambda: None)),
         ("dispatch", SimpleNamespace(publish=lambda: rung.append("rung"))),
     ):
-        monkeypatch.setattr(slots, name, value)
+        monkeypatch.setattr(worker, name, value)
     return rung
 
 
@@ -79,11 +78,11 @@ def let_find(
         meanwhile()
         return found
 
-    monkeypatch.setattr(slots, "examine_worker", examine)
+    monkeypatch.setattr(worker, "examine_worker", examine)
 
 
 def find_out() -> None:
-    slots._find_out_fitness(name="worker-1", slots=2)
+    worker._find_out_fitness(name="worker-1", slots=2)
 
 
 def read_reason(client: Any, **changes: Any) -> str | None:
@@ -172,9 +171,9 @@ def test_slot_takes_folds_and_splits_when_its_worker_is_fit(
     unsplit = make_raw_data(account, name="unsplit")
     request_split(raw_data=unsplit, held_out_test=0.2, random_state=42, force=False)
     if broken is not None:
-        slots.fitness.announce(frozenset(Promise) - broken)
+        worker.fitness.announce(frozenset(Promise) - broken)
 
-    slots.run_until_idle()
+    worker.run_until_idle()
 
     fold.refresh_from_db()
     unsplit.refresh_from_db()
@@ -187,17 +186,17 @@ def test_slot_that_is_hindered_leaves_the_work_alone_for_a_while(
 ) -> None:
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
-    monkeypatch.setattr(slots, "_supervisor", InstantSupervisor(outcome=Outcome.NOT_STARTED))
-    slots.fitness.announce(frozenset(Promise))
+    monkeypatch.setattr(worker, "_supervisor", InstantSupervisor(outcome=Outcome.NOT_STARTED))
+    worker.fitness.announce(frozenset(Promise))
 
     for _ in range(3):
-        slots.run_until_idle()
+        worker.run_until_idle()
 
     fold.refresh_from_db()
     assert (fold.attempt, fold.phase) == (1, Phase.WAITING)
-    monkeypatch.setattr(slots, "_supervisor", InstantSupervisor())
-    slots._hindrance.end()
-    slots.run_until_idle()
+    monkeypatch.setattr(worker, "_supervisor", InstantSupervisor())
+    worker._hindrance.end()
+    worker.run_until_idle()
     fold.refresh_from_db()
     assert fold.state == "TESTED"
 
@@ -208,16 +207,16 @@ def test_unfit_worker_tests_itself_again(monkeypatch: pytest.MonkeyPatch) -> Non
     def examine(**_: object) -> SelfTest:
         found = findings.pop(0)
         if not findings:
-            slots._stopping.wait = lambda seconds: slots._stopping.set() or True  # type: ignore[method-assign]
+            worker._stopping.wait = lambda seconds: worker._stopping.set() or True  # type: ignore[method-assign]
         return found
 
-    monkeypatch.setattr(slots, "examine_worker", examine)
-    monkeypatch.setattr(slots, "FIRST_RETEST_SECONDS", 0.0)
-    monkeypatch.setattr(slots, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "examine_worker", examine)
+    monkeypatch.setattr(worker, "FIRST_RETEST_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "TICK_SECONDS", 0.0)
 
-    slots._tick_on(name="worker-1", slots=2)
+    worker._tick_on(name="worker-1", slots=2)
 
-    assert slots.fitness.read() == frozenset(Promise)
+    assert worker.fitness.read() == frozenset(Promise)
     assert findings == []
     assert Worker.objects.get().promises == sorted(Promise)
 
@@ -229,17 +228,17 @@ def test_slot_takes_nothing_before_the_self_test_even_if_nothing_is_required(
     account = make_account()
     make_fold(account, make_ready_dataset(account))
 
-    slots.run_until_idle()
+    worker.run_until_idle()
     assert SubmissionFold.objects.get().phase == Phase.WAITING
-    slots.fitness.announce(frozenset())
-    slots.run_until_idle()
+    worker.fitness.announce(frozenset())
+    worker.run_until_idle()
 
     assert SubmissionFold.objects.get().phase == Phase.DONE
 
 
 @pytest.mark.parametrize("promise", Promise)
 def test_slots_share_each_promise(promise: Promise) -> None:
-    shared = slots.Fitness()
+    shared = worker.Fitness()
     assert shared.read() is None
 
     shared.announce(frozenset({promise}))
@@ -264,7 +263,7 @@ def test_worker_beats_while_it_tests_itself_and_then_shows_what_it_found(
     )
 
     find_out()
-    slots._tick(name="worker-1", slots=2)
+    worker._tick(name="worker-1", slots=2)
 
     assert seen == [(None, None)]
     row = Worker.objects.get()
@@ -276,7 +275,7 @@ def test_worker_beats_while_it_tests_itself_and_then_shows_what_it_found(
         *("datarun", "kernel"),
     }
     assert all(row.versions.values())
-    assert slots.fitness.read() == found.kept
+    assert worker.fitness.read() == found.kept
 
 
 def test_worker_rings_only_when_it_is_fit(
@@ -288,7 +287,7 @@ def test_worker_rings_only_when_it_is_fit(
     for broken, n_rung in ((UNFIT, 0), (set(), 1)):
         let_find(monkeypatch, make_self_test(broken=broken))
         find_out()
-        slots._tick(name="worker-1", slots=2)
+        worker._tick(name="worker-1", slots=2)
         assert len(worker_process) == n_rung
 
 
@@ -298,9 +297,9 @@ def test_worker_goes_on_after_a_fault_that_nobody_expected(
     def stumble() -> int:
         raise AttributeError("'NoneType' object has no attribute 'write'")
 
-    monkeypatch.setattr(slots, "reap_expired", stumble)
+    monkeypatch.setattr(worker, "reap_expired", stumble)
 
-    slots._tick(name="worker-1", slots=2)
+    worker._tick(name="worker-1", slots=2)
 
     assert "the main process could not look after its work" in caplog.text
     assert Worker.objects.get().name == "worker-1"
@@ -312,7 +311,7 @@ def test_unfit_worker_says_once_what_it_lacks_and_why(
     let_find(monkeypatch, make_self_test(broken={Promise.FILES, Promise.LABELS, Promise.CPU}))
 
     find_out()
-    slots._tick(name="worker-1", slots=2)
+    worker._tick(name="worker-1", slots=2)
 
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     text = record.getMessage()
@@ -325,20 +324,20 @@ def test_unfit_worker_says_once_what_it_lacks_and_why(
 
 def test_worker_that_leaves_meanwhile_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave() -> None:
-        slots.farewell.announce(grace_seconds=0)
+        worker.farewell.announce(grace_seconds=0)
 
     let_find(monkeypatch, SelfTest.fail("stopped"), meanwhile=leave)
 
     find_out()
 
-    assert slots.fitness.read() is None
+    assert worker.fitness.read() is None
     assert Worker.objects.get().promises is None
 
 
 def test_worker_of_a_name_that_was_killed_starts_unknown() -> None:
     beat(name="worker-1", slots=1, self_test=make_self_test())
 
-    slots._tick(name="worker-1", slots=1)
+    worker._tick(name="worker-1", slots=1)
 
     assert Worker.objects.get().promises is None
 

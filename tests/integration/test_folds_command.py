@@ -12,9 +12,10 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.models import F
 
+from runapp.common.error_codes import ERROR_CODES
 from runapp.models import RawData, SubmissionFold
+from runapp.ops.search import Search
 from runapp.runner.contract import Outcome
-from runapp.search import ERROR_CODES, Search
 from tests.factories import (
     finish_fold,
     make_account,

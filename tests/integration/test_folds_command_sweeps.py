@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from runapp.events import AuditEvent
 from runapp.models import RawData, SubmissionFold
+from runapp.models.audit import AuditEvent
 from tests.factories import finish_fold, make_fold
 
 pytestmark = pytest.mark.django_db

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from runapp.common.transitions import Phase
 from runapp.models import FoldAttempt, Predictions, Submission, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold
-from runapp.services.folds import cancel_fold
-from runapp.transitions import Phase
+from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.control import cancel_fold
 from tests.factories import (
     Outcome,
     finish_fold,

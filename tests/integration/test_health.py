@@ -15,9 +15,9 @@ from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
-from runapp.exceptions import StorageAway
-from runapp.services import condition
-from runapp.services.condition import NEEDS, Finding, Level
+from runapp.common.exceptions import StorageAway
+from runapp.monitoring import health as condition
+from runapp.monitoring.health import NEEDS, Finding, Level
 from runapp.storage import RemoteStorage
 from runapp.views import health
 from tests.factories import make_live_worker

@@ -11,10 +11,11 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from runapp import rows
+from runapp.changes import feed
+from runapp.datasets import raw_data
+from runapp.execution.registration import leave
 from runapp.models import RawData, SubmissionFold
-from runapp.services import feed, raw_data
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.workers import leave
+from runapp.scheduling.control import cancel_fold, change_priority
 from tests.factories import (
     CLASSIFIER,
     finish_fold,

@@ -18,16 +18,17 @@ from django.test import Client
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from runapp.changes import counters
+from runapp.changes.feed import publishing
+from runapp.datasets.raw_data import delete_raw_data
+from runapp.datasets.retention import prune
+from runapp.execution.training import run_fold
 from runapp.models import RawData, SubmissionFold, Tally, Worker
+from runapp.monitoring import metrics
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Promise
-from runapp.services import metrics, tallies
-from runapp.services.claims import claim_fold, reap_expired
-from runapp.services.feed import publishing
-from runapp.services.folds import cancel_fold
-from runapp.services.raw_data import delete_raw_data
-from runapp.services.retention import prune
-from runapp.services.training import run_fold
+from runapp.runner.selftest.promises import Promise
+from runapp.scheduling.claims import claim_fold, reap_expired
+from runapp.scheduling.control import cancel_fold
 from runapp.views import metrics as view
 from tests.doubles import InstantSupervisor
 from tests.factories import (
@@ -167,7 +168,7 @@ def test_stages_are_measured(ada: User, iris: RawData) -> None:
 
 def test_stage_that_was_not_measured_is_not_counted(ada: User, iris: RawData) -> None:
     with publishing():
-        tallies.observe(tallies.STAGE_SECONDS, 1e9, stage="test")
+        counters.observe(counters.STAGE_SECONDS, 1e9, stage="test")
 
     assert read("datarun_stage_seconds_bucket", stage="test", le="100000") == 0
     assert read("datarun_stage_seconds_bucket", stage="test", le="+Inf") == 1
@@ -177,7 +178,7 @@ def test_stage_that_was_not_measured_is_not_counted(ada: User, iris: RawData) ->
 def test_everything_is_told_before_it_happens() -> None:
     names = {metric.name for metric in metrics.collect_database()}
 
-    assert {each.name for each in (*tallies.COUNTERS, *tallies.HISTOGRAMS)} <= names
+    assert {each.name for each in (*counters.COUNTERS, *counters.HISTOGRAMS)} <= names
     assert read("datarun_leases_expired_total", kind="fold") == 0
     assert read("datarun_folds_finished_total", error_code="worker_lost") == 0
     assert all(name.startswith("datarun_") for name in names)
@@ -227,7 +228,7 @@ def test_fold_that_is_run_again_is_counted_again(ada: User, iris: RawData) -> No
 def test_what_is_rolled_back_was_not_counted() -> None:
     def fail() -> None:
         with publishing():
-            tallies.count(tallies.WRITES_REFUSED)
+            counters.count(counters.WRITES_REFUSED)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -239,8 +240,8 @@ def test_what_is_rolled_back_was_not_counted() -> None:
 
 def test_counts_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in (3, 4, 11):
-        monkeypatch.setattr(tallies.os, "getpid", lambda pid=pid: pid)
-        tallies.count(tallies.WRITES_REFUSED)
+        monkeypatch.setattr(counters.os, "getpid", lambda pid=pid: pid)
+        counters.count(counters.WRITES_REFUSED)
 
     assert read("datarun_writes_refused_total") == 3
     assert Tally.objects.count() == 2

@@ -9,11 +9,11 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 
-from runapp.events import AuditEvent
+from runapp.common.transitions import Phase
 from runapp.models import DailyUse, Predictions, RawData, SubmissionFold
-from runapp.services.folds import cancel_fold
-from runapp.services.steering import Seen, rerun_fold
-from runapp.transitions import Phase
+from runapp.models.audit import AuditEvent
+from runapp.ops.actions import Seen, rerun_fold
+from runapp.scheduling.control import cancel_fold
 from tests.factories import finish_fold, make_fold, sign_in, work
 
 

@@ -16,12 +16,12 @@ from django.template import Context, Template
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.accounts.quotas import set_quota
+from runapp.common.exceptions import StorageAway, StorageError
+from runapp.datasets.sharing import share_raw_data
 from runapp.models import RawData, SubmissionFold, Worker
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.quotas import set_quota
-from runapp.services.sharing import share_raw_data
+from runapp.scheduling.attempts import begin_attempt
 from runapp.storage import Bin
 from tests.factories import (
     PASSWORD,
@@ -358,7 +358,7 @@ def test_list_finds_by_the_beginning_of_a_worker_many_or_few(
     iris: RawData,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("runapp.search.FEW", few)
+    monkeypatch.setattr("runapp.ops.search.FEW", few)
     for number, name in enumerate(("one@host/7/8", "one@host/7/9", "two%@host/1/2"), start=11):
         fold = finish_fold(ada, iris, databoard_sf_id=number)
         SubmissionFold.objects.filter(pk=fold.pk).update(worker=name)
@@ -378,7 +378,7 @@ def test_list_finds_by_the_beginning_of_a_worker_many_or_few(
 def test_pages_follow_each_other_without_a_gap(
     by: str, operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.views.ops.folds.ROWS", 2)
+    monkeypatch.setattr("runapp.ops.views.folds.ROWS", 2)
     for number in range(11, 16):
         make_fold(ada, iris, databoard_sf_id=number)
     # Equal moments, as a bulk makes them.
@@ -552,7 +552,7 @@ def test_part_is_answered_again_only_when_something_changed(
     fold = make_fold(ada, iris)
     client = sign_in(operator)
     # The ten seconds of the clock may end at any moment.
-    monkeypatch.setattr("runapp.board.overview.TICK_SECONDS", 10**10)
+    monkeypatch.setattr("runapp.ops.overview.TICK_SECONDS", 10**10)
     for number, path in enumerate(list_paths(fold), start=1000):
         first = client.get(path, headers={"hx-request": "true"})
         known = {"hx-request": "true", "if-none-match": first["ETag"]}
@@ -684,8 +684,8 @@ def test_file_that_cannot_be_read_is_told_of(
 def test_links_to_all_folds_of_a_submission_find_no_others(
     operator: User, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.board.account_story.FOLDS_SHOWN", 1)
-    monkeypatch.setattr("runapp.board.dataset_story.FOLDS_IN_ROW", 1)
+    monkeypatch.setattr("runapp.ops.account_page.FOLDS_SHOWN", 1)
+    monkeypatch.setattr("runapp.ops.dataset_page.FOLDS_IN_ROW", 1)
     share_raw_data(raw_data=iris, account="olga", role="submit")
     for account in (ada, operator):
         for number in (11, 12):

@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from runapp.common.transitions import ALLOWED, Phase
 from runapp.models import Submission, SubmissionFold
-from runapp.transitions import ALLOWED, Phase
 from tests.factories import make_account, make_raw_data, sign_in
 
 pytestmark = pytest.mark.django_db
@@ -138,8 +138,8 @@ def list_pages(client: Client, query: dict[str, str]) -> Iterator[int]:
 def test_every_search_and_order_lists_each_fold_once(
     few: int, operator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.views.ops.folds.ROWS", ROWS)
-    monkeypatch.setattr("runapp.search.FEW", few)
+    monkeypatch.setattr("runapp.ops.views.folds.ROWS", ROWS)
+    monkeypatch.setattr("runapp.ops.search.FEW", few)
     chance, now = random.Random(few), timezone.now()
     folds = make_folds(chance, now)
     client = sign_in(operator)

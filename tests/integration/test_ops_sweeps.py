@@ -13,11 +13,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from runapp.events import AuditEvent
 from runapp.models import RawData, SubmissionFold
-from runapp.search import Search
-from runapp.services.folds import cancel_fold
-from runapp.services.sweeps import do_round
+from runapp.models.audit import AuditEvent
+from runapp.ops.bulk_actions import do_round
+from runapp.ops.search import Search
+from runapp.scheduling.control import cancel_fold
 from tests.factories import finish_fold, make_fold, make_raw_data, sign_in, work
 
 pytestmark = pytest.mark.django_db
@@ -141,7 +141,7 @@ def test_none_that_fit_can_have_it_done(client: Client, ada: User, iris: RawData
 def test_rounds_go_on_until_none_is_left(
     client: Client, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.views.ops.sweeps.do_round", partial(do_round, most=2))
+    monkeypatch.setattr("runapp.ops.views.bulk_actions.do_round", partial(do_round, most=2))
     for number in range(5):
         make_fold(ada, iris, databoard_sf_id=number)
     later = make_fold(ada, make_raw_data(ada, name="digits"), databoard_s_id=2)
@@ -182,7 +182,7 @@ def test_going_on_runs_nothing_again_twice(client: Client, ada: User, iris: RawD
 def test_refusals_are_told_by_sentence_with_some_links(
     client: Client, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.views.ops.sweeps.ROWS", 2)
+    monkeypatch.setattr("runapp.ops.views.bulk_actions.ROWS", 2)
     folds = [make_fold(ada, iris, databoard_sf_id=number) for number in (11, 12, 13)]
     for fold in folds:
         cancel_fold(fold=fold)

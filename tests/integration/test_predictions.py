@@ -11,10 +11,10 @@ import pytest
 from django.db import connections
 
 from runapp import rows
-from runapp.access import Scope
-from runapp.exceptions import StorageAway, StorageError
+from runapp.accounts.access import Scope
+from runapp.common.exceptions import StorageAway, StorageError
 from runapp.models import SubmissionFold
-from runapp.services.predictions import hand_out_listed
+from runapp.submissions.predictions import hand_out_listed
 from tests.doubles import make_predictions
 from tests.factories import (
     N_TEST,
@@ -264,7 +264,7 @@ def test_new_of_no_dataset_is_refused() -> None:
 def test_new_hands_out_more_folds_than_one_statement_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("runapp.services.predictions._MOST_PARAMETERS", 2)
+    monkeypatch.setattr("runapp.submissions.predictions._MOST_PARAMETERS", 2)
     account = make_account()
     raw_data = make_ready_dataset(account)
     for number in range(5):
@@ -465,7 +465,7 @@ def test_damaged_predictions_hold_up_nobody(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql
 def test_lists_of_many_ids_in_any_order_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runapp.services.predictions._MOST_PARAMETERS", 3)
+    monkeypatch.setattr("runapp.submissions.predictions._MOST_PARAMETERS", 3)
     account = make_account()
     dataset = make_ready_dataset(account)
     for number in range(12):

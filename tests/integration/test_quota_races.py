@@ -13,13 +13,13 @@ from django.contrib.auth.models import User
 from django.db.models import Sum
 from django.db.models.functions import Now
 
-from runapp.exceptions import Conflict
+from runapp.accounts.quotas import set_quota
+from runapp.common.exceptions import Conflict
 from runapp.models import DailyUse, FoldAttempt, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, reap_expired
-from runapp.services.folds import cancel_fold
-from runapp.services.quotas import set_quota
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, reap_expired
+from runapp.scheduling.control import cancel_fold
 from tests.effort import FACTOR
 from tests.factories import (
     make_account,
@@ -44,7 +44,7 @@ FOLDS_PER_DAY, WAITING_FOLDS, SUBMISSIONS_PER_DAY = 12, 6, 2
 @pytest.fixture(autouse=True)
 def hints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep hints from the queue, which no worker reads here."""
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id=None: True)
+    monkeypatch.setattr("runapp.scheduling.dispatch.publish", lambda *, task_id=None: True)
 
 
 def limit(account: User, **changes: int | None) -> None:

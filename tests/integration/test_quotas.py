@@ -10,22 +10,21 @@ from django.contrib.auth.models import User
 from django.db.models import F, Sum
 from django.db.models.functions import Now
 
+from runapp.accounts.quotas import set_quota
+from runapp.datasets.raw_data import request_split
+from runapp.datasets.retention import prune
 from runapp.models import DailyUse, Quota, RawData, Submission, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import (
-    MOST_FALSE_STARTS,
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import (
     claim_fold,
     claim_split,
     end_split_in_error,
     reap_expired,
-    return_fold,
     return_split,
 )
-from runapp.services.folds import cancel_fold
-from runapp.services.quotas import set_quota
-from runapp.services.raw_data import request_split
-from runapp.services.retention import prune
+from runapp.scheduling.control import cancel_fold
+from runapp.scheduling.outcomes import MOST_FALSE_STARTS, return_fold
 from tests.factories import (
     CLASSIFIER,
     finish_fold,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from runapp.accounts.quotas import set_quota
 from runapp.models import DailyUse, RawData, Submission, SubmissionFold
-from runapp.services import bulk
-from runapp.services.folds import post_fold as post_one
-from runapp.services.quotas import set_quota
+from runapp.submissions import bulk
+from runapp.submissions.folds import post_fold as post_one
 from tests.factories import (
     CLASSIFIER,
     make_account,

@@ -17,6 +17,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from runapp.datasets import retention
+from runapp.datasets.retention import Removal, prune
 from runapp.models import (
     AccessToken,
     FoldAttempt,
@@ -26,11 +28,9 @@ from runapp.models import (
     SubmissionFold,
     Worker,
 )
-from runapp.services import retention
-from runapp.services.retention import Removal, prune
 from runapp.storage import Bin, Kind, StoredBlob
+from runapp.storage.configured import get_storage
 from runapp.storage.location import S3Location
-from runapp.stores import get_storage
 from tests.factories import (
     finish_fold,
     make_account,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from runapp.common.transitions import Phase
+from runapp.execution.training import run_fold
 from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, return_fold
-from runapp.services.folds import cancel_fold
-from runapp.services.training import run_fold
-from runapp.transitions import Phase
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.control import cancel_fold
+from runapp.scheduling.outcomes import return_fold
 from tests.doubles import USAGE, InstantSupervisor
 from tests.factories import make_account, make_fold, make_ready_dataset, work
 

@@ -13,11 +13,12 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from runapp.models import FairShare, SubmissionFold, Worker
-from runapp.position import Line, count_ahead
-from runapp.queue import count_claimable, explain_head
 from runapp.runner.contract import Outcome
-from runapp.services.claims import claim_fold, return_fold
-from runapp.services.shares import HALF_LIFE_SECONDS, decay_shares
+from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.fair_share import HALF_LIFE_SECONDS, decay_shares
+from runapp.scheduling.outcomes import return_fold
+from runapp.scheduling.position import Line, count_ahead
+from runapp.scheduling.queue import count_claimable, explain_head
 from tests.factories import (
     finish_fold,
     make_account,

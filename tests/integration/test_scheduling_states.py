@@ -25,16 +25,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from runapp.exceptions import Conflict
+from runapp.common.exceptions import Conflict
+from runapp.common.transitions import Phase, State, is_allowed
+from runapp.datasets.raw_data import change_raw_data
+from runapp.execution.training import run_fold
 from runapp.models import DailyUse, FairShare, FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.accounts import disable_account, enable_account
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, reap_expired, renew_fold, return_fold
-from runapp.services.folds import cancel_fold, change_priority
-from runapp.services.raw_data import change_raw_data
-from runapp.services.training import run_fold
-from runapp.transitions import Phase, State, is_allowed
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, reap_expired, renew_fold
+from runapp.scheduling.control import cancel_fold, change_priority
+from runapp.scheduling.disabled_accounts import disable_account, enable_account
+from runapp.scheduling.outcomes import return_fold
 from tests.doubles import InstantSupervisor
 from tests.effort import FACTOR
 from tests.factories import make_account, make_fold, make_ready_dataset

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from runapp import selectors
+from runapp.datasets.raw_data import delete_raw_data
+from runapp.lists import feed
 from runapp.models import RawData, Share, SubmissionFold
-from runapp.services.raw_data import delete_raw_data
 from tests.factories import (
     JSONClient,
     finish_fold,
@@ -482,14 +482,14 @@ def test_who_comes_to_see_or_ceases_to_see_within_a_request_is_told_by_its_curso
     if has_share:
         _grant(ada, bob, raw_data)
     changes = [_withdraw if has_share else _grant]
-    annotate = selectors._annotate_feed
+    annotate = feed._annotate_feed
 
     def change_and_annotate(*words: Any) -> Any:
         if changes:
             changes.pop()(ada, bob, raw_data)
         return annotate(*words)
 
-    monkeypatch.setattr(selectors, "_annotate_feed", change_and_annotate)
+    monkeypatch.setattr(feed, "_annotate_feed", change_and_annotate)
     response = make_client(bob).get(f"/runapp/{path}/")
 
     # The cursor leads on from what he sees now, or else it leads nowhere.

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 
-from runapp.services.sign_in import LOCKED
+from runapp.accounts.passwords import LOCKED
 from tests.factories import PASSWORD, JSONClient, make_account, make_basic
 
 pytestmark = pytest.mark.django_db
@@ -340,7 +340,7 @@ def test_password_that_is_changed_meanwhile_is_not_undone_by_a_stronger_hash(
         User.objects.update(password=hashers.make_password("an0ther-Secret"))
         return verify(*words)
 
-    monkeypatch.setattr("runapp.services.sign_in.verify_password", change_and_verify)
+    monkeypatch.setattr("runapp.accounts.passwords.verify_password", change_and_verify)
     ask(password=PASSWORD)
 
     account.refresh_from_db()

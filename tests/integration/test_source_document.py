@@ -38,7 +38,7 @@ AUTH = ("username", "password")
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch) -> User:
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id: False)
+    monkeypatch.setattr("runapp.scheduling.dispatch.publish", lambda *, task_id: False)
     return make_account("username", password="password")
 
 

@@ -12,13 +12,13 @@ import pytest
 from django.db.models.functions import Now
 from sklearn.model_selection import train_test_split
 
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
 from runapp.models import FoldAttempt, RawData, SubmissionFold
-from runapp.runner import columns
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold, claim_split, renew_split, return_split
-from runapp.services.raw_data import request_split
+from runapp.runner.data import array_file
+from runapp.scheduling.claims import claim_fold, claim_split, renew_split, return_split
 from runapp.storage import Kind
-from runapp.transitions import Phase
 from tests.factories import (
     finish_fold,
     make_account,
@@ -45,7 +45,7 @@ def make_body(raw_data: RawData, **changes: Any) -> dict[str, Any]:
 
 def read_labels(raw_data: RawData, part: str) -> list[Any]:
     content = raw_data.bin.read(kind=Kind.LABELS, digest=raw_data.parts[part])
-    return columns.read_column(content).tolist()
+    return array_file.read_column(content).tolist()
 
 
 @pytest.mark.parametrize("path", [PATH, "/runapp/raw_data/split/"])

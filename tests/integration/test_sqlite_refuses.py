@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
+from runapp.http import view
 from runapp.models import RawData
-from runapp.views import base
 from tests.factories import PASSWORD, JSONClient, make_account, make_client, make_raw_data_body
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
@@ -122,13 +122,13 @@ def test_write_that_found_a_lock_is_tried_once_more(
     writer.execute("ROLLBACK")
     client = make_client(make_account())
     writer.execute("BEGIN IMMEDIATE")
-    is_locked = base.is_locked
+    is_locked = view.is_locked
 
     def is_locked_until_now(error: BaseException) -> bool:
         writer.execute("ROLLBACK")
         return is_locked(error)
 
-    monkeypatch.setattr(base, "is_locked", is_locked_until_now)
+    monkeypatch.setattr(view, "is_locked", is_locked_until_now)
 
     answer = post_dataset(client)
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from runapp import absence
+from runapp.common import retry
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
+from runapp.execution import heartbeat, training
+from runapp.execution.step import Step, run_next
 from runapp.models import FoldAttempt, RawData, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.services import patience, pulse, training
-from runapp.services.raw_data import request_split
-from runapp.services.work import Step, run_next
 from runapp.storage import Kind
-from runapp.transitions import Phase
 from tests.doubles import InstantSupervisor
 from tests.factories import (
     finish_fold,
@@ -99,9 +99,9 @@ def test_split_waits_unspent_until_the_storage_is_back(unmount: Any) -> None:
 def test_predictions_wait_for_a_storage_that_refuses_them(
     comes_back: bool, state: str, settings: Any, unmount: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(absence, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.0)
     # The test's own connection is in a transaction, which looks like one that has failed.
-    monkeypatch.setattr(patience, "forget_broken_connections", lambda: None)
+    monkeypatch.setattr(retry, "forget_broken_connections", lambda: None)
     settings.INLINE_PREDICTIONS_BYTES = 0
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
@@ -146,7 +146,7 @@ def test_damaged_part_never_trains_a_fold(part: str) -> None:
 def test_worker_that_leaves_gives_back_a_fold_whose_files_are_on_their_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulse, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN", 0)
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
     supervisor = InstantSupervisor()
@@ -163,7 +163,7 @@ def test_worker_that_leaves_gives_back_a_fold_whose_files_are_on_their_way(
 def test_fold_cancelled_while_its_files_are_on_their_way_is_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulse, "SECONDS_BETWEEN", 0)
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN", 0)
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
     _forget_verified_files(monkeypatch)

@@ -14,9 +14,9 @@ from django.db.models.functions import Now
 
 from runapp.models import Predictions, Submission, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
-from runapp.services.claims import claim_fold
-from runapp.services.submissions import find_submission
+from runapp.scheduling.claims import claim_fold
 from runapp.storage import bins
+from runapp.submissions.code import find_submission
 from tests.doubles import make_predictions
 from tests.factories import (
     CLASSIFIER,
@@ -299,7 +299,7 @@ def test_fold_of_a_dataset_deleted_meanwhile_leaves_nothing(
             raw_data.__class__.objects.get(pk=raw_data.pk).delete()
         return find_submission(**named)
 
-    monkeypatch.setattr("runapp.services.folds.find_submission", find_and_delete)
+    monkeypatch.setattr("runapp.submissions.folds.find_submission", find_and_delete)
 
     response = post_fold(make_client(account), raw_data)
 

@@ -8,9 +8,9 @@ import pytest
 
 from runapp.models import FoldAttempt, SubmissionFold
 from runapp.runner.contract import FrameKind
-from runapp.services import folds
-from runapp.services.attempts import held_fold
-from runapp.services.claims import claim_fold
+from runapp.scheduling import control
+from runapp.scheduling.attempts import held_fold
+from runapp.scheduling.claims import claim_fold
 from tests.factories import (
     Outcome,
     finish_fold,
@@ -105,7 +105,7 @@ def test_delete_tells_of_the_fold_as_it_was_cancelled_not_as_it_was_seen() -> No
     seen = make_fold(account, make_ready_dataset(account))
     claim_fold(worker="worker-1")
 
-    was_running = folds.cancel_fold(fold=seen)
+    was_running = control.cancel_fold(fold=seen)
 
     assert was_running is True
 

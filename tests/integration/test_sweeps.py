@@ -11,22 +11,22 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import TestCase
 
-from runapp.events import AuditEvent
+from runapp.execution.registration import beat
 from runapp.models import RawData, SubmissionFold
-from runapp.runner.contract import Outcome
-from runapp.search import Search
-from runapp.services.deeds import CANCEL, DEEDS, HIGH, RERUN, Deed
-from runapp.services.folds import cancel_fold
-from runapp.services.sweeps import (
+from runapp.models.audit import AuditEvent
+from runapp.ops.actions import CANCEL, FOLD_ACTIONS, HIGH, RERUN, FoldAction
+from runapp.ops.bulk_actions import (
+    BulkAction,
     Refusal,
-    Sweep,
     describe_search,
     do_round,
     foresee,
     group_refusals,
     resume,
 )
-from runapp.services.workers import beat
+from runapp.ops.search import Search
+from runapp.runner.contract import Outcome
+from runapp.scheduling.control import cancel_fold
 from tests.factories import finish_fold, make_fold, make_raw_data, work
 from tests.integration.test_concurrency import run_at_once
 
@@ -59,7 +59,7 @@ def test_deed_takes_only_folds_that_can_have_it_done(
     make_folds(ada, iris, [12, 13])
     SubmissionFold.objects.filter(databoard_sf_id=13).update(phase="running", state="TRAINED")
 
-    prospect = foresee(deed=DEEDS[deed], search=ALL)
+    prospect = foresee(action=FOLD_ACTIONS[deed], search=ALL)
 
     assert (str(prospect.fitting), str(prospect.able)) == ("3", str(len(fitting)))
     assert [fold.databoard_sf_id for fold in prospect.sweep.find().reverse()] == fitting
@@ -69,7 +69,7 @@ def test_deed_takes_only_folds_that_can_have_it_done(
 def test_sweep_does_it_to_those_that_fit_with_an_event_each(ada: User, iris: RawData) -> None:
     make_folds(ada, iris, [11, 12])
     make_folds(ada, make_raw_data(ada, name="digits"), [13])
-    prospect = foresee(deed=CANCEL, search=Search(dataset="iris"))
+    prospect = foresee(action=CANCEL, search=Search(dataset="iris"))
 
     done = do_round(sweep=prospect.sweep)
 
@@ -81,7 +81,7 @@ def test_sweep_does_it_to_those_that_fit_with_an_event_each(ada: User, iris: Raw
 @pytest.mark.django_db
 def test_rounds_end_at_their_number_and_go_on_where_they_ended(ada: User, iris: RawData) -> None:
     make_folds(ada, iris, range(1, 6))
-    sweep = foresee(deed=CANCEL, search=ALL).sweep
+    sweep = foresee(action=CANCEL, search=ALL).sweep
 
     first = do_round(sweep=sweep, most=2)
     left = str(first.rest.count())
@@ -100,7 +100,7 @@ def test_round_ends_at_its_time(ada: User, iris: RawData) -> None:
     seconds = count()
 
     done = do_round(
-        sweep=foresee(deed=CANCEL, search=ALL).sweep, seconds=3, clock=lambda: next(seconds)
+        sweep=foresee(action=CANCEL, search=ALL).sweep, seconds=3, clock=lambda: next(seconds)
     )
 
     assert (done.n_done, str(done.rest.count())) == (3, "1")
@@ -110,10 +110,10 @@ def test_round_ends_at_its_time(ada: User, iris: RawData) -> None:
 def test_folds_are_read_some_at_a_time(
     ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.services.sweeps._BATCH", 2)
+    monkeypatch.setattr("runapp.ops.bulk_actions._BATCH", 2)
     make_folds(ada, iris, range(1, 6))
 
-    done = do_round(sweep=foresee(deed=HIGH, search=ALL).sweep)
+    done = do_round(sweep=foresee(action=HIGH, search=ALL).sweep)
 
     assert done.n_done == 5
     assert list_numbers(priority="H") == [1, 2, 3, 4, 5]
@@ -122,7 +122,7 @@ def test_folds_are_read_some_at_a_time(
 @pytest.mark.django_db
 def test_what_was_posted_or_put_back_since_is_left_alone(ada: User, iris: RawData) -> None:
     finish_fold(ada, iris)
-    sweep = foresee(deed=RERUN, search=ALL).sweep
+    sweep = foresee(action=RERUN, search=ALL).sweep
     finish_fold(ada, iris, databoard_sf_id=12)
 
     first = do_round(sweep=sweep)
@@ -138,7 +138,7 @@ def test_what_was_put_back_within_the_same_millisecond_is_left_alone(
     ada: User, iris: RawData
 ) -> None:
     fold = make_fold(ada, iris)
-    sweep = foresee(deed=CANCEL, search=ALL).sweep
+    sweep = foresee(action=CANCEL, search=ALL).sweep
 
     same = replace(sweep, moment=fold.queued_at - timedelta(milliseconds=1))
 
@@ -149,10 +149,10 @@ def test_what_was_put_back_within_the_same_millisecond_is_left_alone(
 @pytest.mark.django_db
 def test_moment_to_come_is_taken_for_now(ada: User, iris: RawData) -> None:
     finish_fold(ada, iris)
-    foreseen = foresee(deed=RERUN, search=ALL).sweep
+    foreseen = foresee(action=RERUN, search=ALL).sweep
     forged = foreseen.moment.replace(year=9999)
 
-    sweep = resume(deed=RERUN, search=ALL, moment=forged, below=foreseen.below)
+    sweep = resume(action=RERUN, search=ALL, moment=forged, below=foreseen.below)
     do_round(sweep=sweep)
     work()
 
@@ -162,9 +162,9 @@ def test_moment_to_come_is_taken_for_now(ada: User, iris: RawData) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("deed", [CANCEL, HIGH], ids=lambda deed: deed.name)
-def test_sweep_that_is_sent_twice_is_done_once(deed: Deed, ada: User, iris: RawData) -> None:
+def test_sweep_that_is_sent_twice_is_done_once(deed: FoldAction, ada: User, iris: RawData) -> None:
     make_folds(ada, iris, [11, 12])
-    sweep = foresee(deed=deed, search=ALL).sweep
+    sweep = foresee(action=deed, search=ALL).sweep
 
     first, second = do_round(sweep=sweep), do_round(sweep=sweep)
 
@@ -183,7 +183,7 @@ def test_fold_that_changed_after_it_was_read_is_refused(ada: User, iris: RawData
             cancel_fold(fold=older)
         return second
 
-    done = do_round(sweep=foresee(deed=HIGH, search=ALL).sweep, clock=tell_seconds)
+    done = do_round(sweep=foresee(action=HIGH, search=ALL).sweep, clock=tell_seconds)
 
     sentence = "It changed meanwhile: already ended, cancelled."
     assert (done.n_done, done.refusals) == (1, (Refusal(older.pk, sentence),))
@@ -200,7 +200,7 @@ def test_what_hinders_one_is_told_and_nothing_to_the_others(ada: User, iris: Raw
     cancel_fold(fold=broken)
     RawData.objects.filter(pk=digits.pk).update(state="ERROR")
 
-    done = do_round(sweep=foresee(deed=RERUN, search=ALL).sweep)
+    done = do_round(sweep=foresee(action=RERUN, search=ALL).sweep)
 
     assert done.n_done == 2
     assert done.refusals == (Refusal(broken.pk, "Its dataset's split has failed."),)
@@ -219,13 +219,13 @@ def test_no_more_hints_are_published_than_slots_or_folds(
     beat(name="w", slots=n_slots, self_test=None)
     hints: list[str | None] = []
     monkeypatch.setattr(
-        "runapp.dispatch.publish", lambda *, task_id=None: hints.append(task_id) or True
+        "runapp.scheduling.dispatch.publish", lambda *, task_id=None: hints.append(task_id) or True
     )
 
     with TestCase.captureOnCommitCallbacks(execute=True):
-        do_round(sweep=foresee(deed=RERUN, search=ALL).sweep)
+        do_round(sweep=foresee(action=RERUN, search=ALL).sweep)
     n_rung = len(hints)
-    do_round(sweep=foresee(deed=CANCEL, search=ALL).sweep)
+    do_round(sweep=foresee(action=CANCEL, search=ALL).sweep)
 
     assert (n_rung, len(hints)) == (n_hints, n_hints)
     assert list_numbers(error_code="cancelled") == [11, 12, 13]
@@ -235,7 +235,7 @@ def test_no_more_hints_are_published_than_slots_or_folds(
 def test_search_that_cannot_be_meant_fits_none(ada: User, iris: RawData) -> None:
     make_fold(ada, iris)
 
-    prospect = foresee(deed=CANCEL, search=Search(state="asleep"))
+    prospect = foresee(action=CANCEL, search=Search(state="asleep"))
 
     assert (prospect.fitting.number, prospect.able.number) == (0, 0)
     assert do_round(sweep=prospect.sweep).is_empty
@@ -245,10 +245,10 @@ def test_search_that_cannot_be_meant_fits_none(ada: User, iris: RawData) -> None
 def test_counts_end_at_their_bound(
     ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.services.sweeps.MOST_COUNTED", 2)
+    monkeypatch.setattr("runapp.ops.bulk_actions.MOST_COUNTED", 2)
     make_folds(ada, iris, [11, 12, 13, 14])
 
-    prospect = foresee(deed=CANCEL, search=ALL)
+    prospect = foresee(action=CANCEL, search=ALL)
 
     assert (prospect.fitting.number, prospect.able.number) == (3, 3)
     assert prospect.sweep.count().number == 3
@@ -259,12 +259,12 @@ def test_counts_end_at_their_bound(
 def test_two_sweeps_at_once_do_it_to_each_fold_once(
     name: str, ada: User, iris: RawData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runapp.dispatch.publish", lambda *, task_id=None: True)
+    monkeypatch.setattr("runapp.scheduling.dispatch.publish", lambda *, task_id=None: True)
     make_folds(ada, iris, range(20))
     if name == "rerun":
         work(outcome=Outcome.WALL_LIMIT)
     events = {"cancel": "fold_cancelled", "rerun": "fold_forced", "high": "priority_changed"}
-    sweep: Sweep = foresee(deed=DEEDS[name], search=ALL).sweep
+    sweep: BulkAction = foresee(action=FOLD_ACTIONS[name], search=ALL).sweep
 
     rounds = run_at_once(lambda _: do_round(sweep=sweep), threads=2)
 

@@ -10,8 +10,8 @@ from django.db import OperationalError
 from django.http.response import HttpResponseBase
 
 from datarun.environment import read_cache
-from runapp import throttles
-from runapp.services import raw_data as services
+from runapp.datasets import raw_data as services
+from runapp.http import throttles
 from tests.factories import make_account, make_client, make_raw_data_body
 from tests.functional import profiles
 

@@ -11,18 +11,18 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from runapp import ends
-from runapp.board.throughput import Throughput, read_throughput
-from runapp.ends import Outcome as End
+from runapp.changes import counters, ended_folds
+from runapp.changes.ended_folds import Outcome as End
+from runapp.changes.feed import publishing
+from runapp.datasets.retention import prune
+from runapp.execution.training import run_fold
 from runapp.models import Clock, RawData, SubmissionFold, Tally
+from runapp.monitoring import metrics
+from runapp.ops.throughput import Throughput, read_throughput
 from runapp.runner.contract import Outcome
-from runapp.services import metrics, tallies
-from runapp.services.claims import claim_fold
-from runapp.services.feed import publishing
-from runapp.services.folds import cancel_fold
-from runapp.services.moves import fail_waiting
-from runapp.services.retention import prune
-from runapp.services.training import run_fold
+from runapp.scheduling.claims import claim_fold
+from runapp.scheduling.control import cancel_fold
+from runapp.scheduling.state_changes import fail_waiting
 from tests.doubles import InstantSupervisor
 from tests.factories import finish_fold, make_fold
 
@@ -44,8 +44,8 @@ def count_lately() -> tuple[int, int]:
 
 
 def put(at: datetime, outcome: End = End.TESTED, *, number: int = 1, shard: int = 0) -> None:
-    labels = ends.make_labels(ends.tell_span(ends.begin_span(at)), outcome)
-    Tally.objects.create(name=ends.NAME, labels=labels, shard=shard, value=number)
+    labels = ended_folds.make_labels(ended_folds.tell_span(ended_folds.begin_span(at)), outcome)
+    Tally.objects.create(name=ended_folds.NAME, labels=labels, shard=shard, value=number)
 
 
 def list_busy(throughput: Throughput) -> list[tuple[str, int, int]]:
@@ -101,23 +101,28 @@ def test_end_that_is_rolled_back_was_none(ada: User, iris: RawData) -> None:
 
 
 def test_ends_are_counted_under_the_ten_minutes_of_the_database() -> None:
-    before = ends.begin_span(read_clock())
+    before = ended_folds.begin_span(read_clock())
 
-    tallies.count_ends(2, outcome=End.TESTED, error_code="")
+    counters.count_ends(2, outcome=End.TESTED, error_code="")
 
     # A span may end between the two.
-    after = ends.begin_span(read_clock())
-    labels = [ends.make_labels(ends.tell_span(at), End.TESTED) for at in (before, after)]
-    assert Tally.objects.get(name=ends.NAME).labels in labels
+    after = ended_folds.begin_span(read_clock())
+    labels = [
+        ended_folds.make_labels(ended_folds.tell_span(at), End.TESTED) for at in (before, after)
+    ]
+    assert Tally.objects.get(name=ended_folds.NAME).labels in labels
 
 
 def test_processes_count_in_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in (3, 4, 11):
-        monkeypatch.setattr(tallies.os, "getpid", lambda pid=pid: pid)
-        tallies.count_ends(1, outcome=End.ERROR, error_code="worker_lost")
+        monkeypatch.setattr(counters.os, "getpid", lambda pid=pid: pid)
+        counters.count_ends(1, outcome=End.ERROR, error_code="worker_lost")
 
     assert count_lately() == (0, 3)
-    assert set(Tally.objects.filter(name=ends.NAME).values_list("shard", flat=True)) == {3, 4}
+    assert set(Tally.objects.filter(name=ended_folds.NAME).values_list("shard", flat=True)) == {
+        3,
+        4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_processes_count_in_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -
 def test_ten_minutes_begin_by_the_clock(minute: str, begins: str) -> None:
     at = datetime.fromisoformat(f"2026-01-31T{minute}+00:00")
 
-    assert ends.tell_span(ends.begin_span(at)) == f"2026-01-31T{begins}"
+    assert ended_folds.tell_span(ended_folds.begin_span(at)) == f"2026-01-31T{begins}"
 
 
 def test_last_day_has_144_spans_and_nothing_of_the_day_before() -> None:
@@ -181,8 +186,8 @@ def test_metrics_neither_tell_nor_read_them(ada: User, iris: RawData) -> None:
 
     told = {sample.name for metric in metrics.collect_database() for sample in metric.samples}
 
-    assert Tally.objects.filter(name=ends.NAME).exists()
-    assert {name for name, _ in tallies.read_samples()} & {ends.NAME} == set()
+    assert Tally.objects.filter(name=ended_folds.NAME).exists()
+    assert {name for name, _ in counters.read_samples()} & {ended_folds.NAME} == set()
     assert not [name for name in told if "ended" in name]
 
 
@@ -190,17 +195,17 @@ def test_ends_of_more_than_two_days_ago_are_pruned() -> None:
     now = read_clock()
     for hours in (0, 47, 49, 1000):
         put(now - timedelta(hours=hours))
-    tallies.count(tallies.WRITES_REFUSED)
+    counters.count(counters.WRITES_REFUSED)
 
     told = _prune(is_dry_run=True)
     removed = _prune()
 
     assert told == removed == 2
-    kept = [ends.begin_span(now - timedelta(hours=hours)) for hours in (47, 0)]
-    labels = [ends.make_labels(ends.tell_span(at), End.TESTED) for at in kept]
-    rows = Tally.objects.filter(name=ends.NAME).order_by("labels")
+    kept = [ended_folds.begin_span(now - timedelta(hours=hours)) for hours in (47, 0)]
+    labels = [ended_folds.make_labels(ended_folds.tell_span(at), End.TESTED) for at in kept]
+    rows = Tally.objects.filter(name=ended_folds.NAME).order_by("labels")
     assert list(rows.values_list("labels", flat=True)) == labels
-    assert Tally.objects.exclude(name=ends.NAME).count() == 1
+    assert Tally.objects.exclude(name=ended_folds.NAME).count() == 1
 
 
 def _prune(**named: Any) -> int:

@@ -17,8 +17,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from runapp.accounts import tokens as services
 from runapp.models import AccessToken
-from runapp.services import tokens as services
 from tests.factories import PASSWORD, JSONClient, make_account, make_client, make_token
 
 pytestmark = pytest.mark.django_db

@@ -14,11 +14,11 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from datarun.logs import Form, make_formatter
+from runapp.datasets.raw_data import request_split
 from runapp.models import RawData, SubmissionFold
 from runapp.runner.contract import Outcome
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import claim_fold, claim_split, reap_expired
-from runapp.services.raw_data import request_split
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, claim_split, reap_expired
 from tests.factories import (
     make_client,
     make_fold_body,

@@ -13,14 +13,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection, connections, transaction
 
-from runapp import waiting
+from runapp.accounts.tokens import revoke_token
+from runapp.changes.feed import publishing, touch
+from runapp.datasets.sharing import share_raw_data
+from runapp.lists import long_poll
 from runapp.models import AccessToken, SubmissionFold
-from runapp.services.accounts import disable_account
-from runapp.services.feed import publishing, touch
-from runapp.services.folds import cancel_fold
-from runapp.services.predictions import take_back
-from runapp.services.sharing import share_raw_data
-from runapp.services.tokens import revoke_token
+from runapp.scheduling.control import cancel_fold
+from runapp.scheduling.disabled_accounts import disable_account
+from runapp.submissions.predictions import take_back
 from tests.factories import (
     finish_fold,
     make_account,
@@ -60,7 +60,7 @@ committed = pytest.mark.django_db(transaction=True)
     ],
 )
 def test_prefer_header_is_read(header: str, seconds: int | None) -> None:
-    assert waiting.parse_prefer(header) == seconds
+    assert long_poll.parse_prefer(header) == seconds
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def asking(ask: Callable[[], Any]) -> Iterator[Future[Any]]:
 def clock_at_rest() -> Iterator[None]:
     """Let nobody look at the clock any more when the tables are emptied."""
     yield
-    wait_until(lambda: not waiting.WATCH._is_looking)
+    wait_until(lambda: not long_poll.WATCH._is_looking)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -93,7 +93,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def wait_until_held(n_held: int = 1) -> None:
     """Wait until so many requests are held."""
-    wait_until(lambda: waiting.WATCH._n_waiting >= n_held and waiting.WATCH._is_looking)
+    wait_until(lambda: long_poll.WATCH._n_waiting >= n_held and long_poll.WATCH._is_looking)
 
 
 def read_cursor(account: User) -> str:
@@ -221,7 +221,7 @@ def test_what_the_filter_leaves_out_wakes_nobody() -> None:
         wait_until_held()
         cancel_fold(fold=first)
         with pytest.raises(TimeoutError):
-            asked.result(4 * waiting._LOOK_SECONDS)
+            asked.result(4 * long_poll._LOOK_SECONDS)
         cancel_fold(fold=second)
         response = asked.result(DEADLINE_SECONDS)
 
@@ -276,7 +276,7 @@ def test_what_is_new_already_is_answered_at_once() -> None:
     ]
 
     assert [len(read_rows(response)) for response in responses] == [1, 1, 1]
-    assert time.monotonic() - started < waiting.MOST_SECONDS
+    assert time.monotonic() - started < long_poll.MOST_SECONDS
 
 
 @pytest.mark.django_db
@@ -316,7 +316,7 @@ def test_server_that_ends_answers_those_who_wait(monkeypatch: pytest.MonkeyPatch
 
     with asking(lambda: ask_light(account, updated_since=cursor)) as asked:
         wait_until_held()
-        monkeypatch.setattr(waiting, "is_ending", lambda: True)
+        monkeypatch.setattr(long_poll, "is_ending", lambda: True)
         response = asked.result(DEADLINE_SECONDS)
 
     assert read_rows(response) == []
@@ -327,21 +327,21 @@ def test_clock_that_cannot_be_read_lets_them_wait(monkeypatch: pytest.MonkeyPatc
     account = make_account()
     fold = make_fold(account, make_ready_dataset(account))
     cursor = read_cursor(account)
-    read, is_away = waiting.read_clock, threading.Event()
+    read, is_away = long_poll.read_clock, threading.Event()
 
     def read_clock() -> int:
         if is_away.is_set():
             raise OperationalError("the server closed the connection")
         return read()
 
-    monkeypatch.setattr(waiting, "read_clock", read_clock)
+    monkeypatch.setattr(long_poll, "read_clock", read_clock)
 
     with asking(lambda: ask_light(account, updated_since=cursor)) as asked:
         wait_until_held()
         is_away.set()
         cancel_fold(fold=fold)
         with pytest.raises(TimeoutError):
-            asked.result(4 * waiting._LOOK_SECONDS)
+            asked.result(4 * long_poll._LOOK_SECONDS)
         is_away.clear()
         response = asked.result(DEADLINE_SECONDS)
 
@@ -358,7 +358,7 @@ def test_who_waits_holds_no_connection(settings: Any, monkeypatch: pytest.Monkey
     wait = threading.Condition.wait
 
     def look_and_wait(self: threading.Condition, timeout: float | None = None) -> bool:
-        if self is waiting.WATCH._changed:
+        if self is long_poll.WATCH._changed:
             held.append(connection.connection)
         return wait(self, timeout)
 
@@ -421,4 +421,4 @@ def test_rows_that_are_left_of_one_number_are_not_waited_for() -> None:
     second = ask_light(account, updated_since=first.headers["Datarun-Cursor"], limit="2")
 
     assert len(read_rows(second)) == 2
-    assert time.monotonic() - started < waiting.MOST_SECONDS
+    assert time.monotonic() - started < long_poll.MOST_SECONDS

@@ -17,10 +17,10 @@ from django.db.models.functions import Now
 
 from datarun.processes import Part
 from runapp.checks import list_local_parts
+from runapp.execution.registration import beat
 from runapp.management.commands.worker import make_name, make_worker_command
 from runapp.models import SubmissionFold, Worker
-from runapp.selectors import get_live_seconds
-from runapp.services.workers import beat
+from runapp.scheduling.live_workers import get_live_seconds
 from tests.factories import make_account, make_fold, make_ready_dataset, make_self_test
 
 pytestmark = pytest.mark.django_db
@@ -213,7 +213,7 @@ def test_lost_workers_alone_are_no_live_ones() -> None:
 
 
 def test_name_of_a_dataset_moves_no_cursor() -> None:
-    from runapp.board.roster import Job
     from runapp.management.commands.workers import describe_job
+    from runapp.ops.workers import Job
 
     assert describe_job(Job("split of \x1b[2Jx", None)) == "split of ?[2Jx"

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from runapp import slots, tasks
+from runapp import tasks
+from runapp.common.transitions import Phase
+from runapp.datasets.raw_data import request_split
+from runapp.execution import worker
+from runapp.execution.heartbeat import Heartbeat
 from runapp.models import FoldAttempt, SubmissionFold, Worker
 from runapp.runner.contract import FrameKind
-from runapp.services.attempts import begin_attempt
-from runapp.services.claims import MOST_FALSE_STARTS, claim_fold, claim_split, reap_expired
-from runapp.services.heartbeat import Heartbeat
-from runapp.services.raw_data import request_split
-from runapp.transitions import Phase
+from runapp.scheduling.attempts import begin_attempt
+from runapp.scheduling.claims import claim_fold, claim_split, reap_expired
+from runapp.scheduling.outcomes import MOST_FALSE_STARTS
 from tests.factories import (
     make_account,
     make_client,
@@ -39,7 +41,7 @@ DEAD_PID = 2**22 + 1
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
-    monkeypatch.setattr(slots.dispatch, "publish", lambda: calls.append("rung"))
+    monkeypatch.setattr(worker.dispatch, "publish", lambda: calls.append("rung"))
     return calls
 
 
@@ -65,7 +67,7 @@ def test_worker_rings_for_its_idle_slots_and_not_for_all_that_waits(
     post_many(n_folds + 1)
     claim_fold(worker=LIVE_SLOT)
 
-    slots._ring(name="worker-1", slots=3)
+    worker._ring(name="worker-1", slots=3)
 
     assert len(rung) == n_rung
 
@@ -85,7 +87,7 @@ def test_what_the_killed_hold_keeps_no_slot_from_being_rung_for(
     post_many(9)
     claim_fold(worker=holder)
 
-    slots._ring(name="worker-1", slots=3)
+    worker._ring(name="worker-1", slots=3)
 
     assert len(rung) == n_rung
 
@@ -96,7 +98,7 @@ def test_slot_that_splits_is_not_rung_for(rung: list[str]) -> None:
     request_split(raw_data=unsplit, held_out_test=0.5, random_state=1, force=False)
     claim_split(worker=LIVE_SLOT)
 
-    slots._ring(name="worker-1", slots=3)
+    worker._ring(name="worker-1", slots=3)
 
     assert len(rung) == 2
 
@@ -105,7 +107,7 @@ def test_worker_rings_for_a_split_too(rung: list[str]) -> None:
     raw_data = make_raw_data(make_account())
     request_split(raw_data=raw_data, held_out_test=0.5, random_state=1, force=False)
 
-    slots._ring(name="worker-1", slots=3)
+    worker._ring(name="worker-1", slots=3)
 
     assert len(rung) == 1
 
@@ -184,8 +186,8 @@ def test_worker_that_leaves_gives_back_what_its_slots_still_hold() -> None:
     assert other is not None
     begin_attempt(fold=mine)
 
-    slots.leave(sender=SimpleNamespace(hostname="worker-1"))
-    slots._stopping.clear()
+    worker.leave(sender=SimpleNamespace(hostname="worker-1"))
+    worker._stopping.clear()
 
     assert not Worker.objects.exists()
     mine.refresh_from_db()
@@ -201,7 +203,7 @@ def test_second_farewell_ends_the_grace_only_if_it_comes_later(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    farewell = slots.Farewell()
+    farewell = worker.Farewell()
 
     farewell.announce(grace_seconds=60)
     now += 0.4

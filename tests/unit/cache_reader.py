@@ -7,10 +7,10 @@ import random
 import sys
 from pathlib import Path
 
-from runapp.s3 import S3Objects
 from runapp.storage import Kind, RemoteStorage
 from runapp.storage.blobs import Pulse
 from runapp.storage.cache import Cache
+from runapp.storage.s3 import S3Objects
 from tests.object_server import ObjectServer
 
 

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 
 from runapp.runner.host import Host, survey_host
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from tests.unit.runner_folds import Iris, write_classifier
 
 LEVELS = [Level.ROOT, Level.USER, Level.LANDLOCK]

@@ -17,10 +17,12 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from runapp.runner import columns, frames, keepers, splitting
+from runapp.runner.child import splitting
 from runapp.runner.contract import DataForm, FoldJob, Limits, RunResult, StageReport
+from runapp.runner.data import array_file, dataframes
 from runapp.runner.host import Host, survey_host
-from runapp.runner.levels import Level
+from runapp.runner.keeper import handle
+from runapp.runner.sandbox.levels import Level
 from runapp.runner.supervisor import Supervisor
 from test_files.examples import IRIS, RANDOM_STATE
 
@@ -47,13 +49,13 @@ LIGHT_BOOTSTRAP = """
 import sys, types
 sys.path.insert(0, sys.argv[1])
 for name, things in (
-    ("rehearsal", {"rehearse": lambda: None}),
-    ("splitting", {"split_csv": None, "SplitError": type("SplitError", (ValueError,), {})}),
+    ("keeper.warm_up", {"rehearse": lambda: None}),
+    ("child.splitting", {"split_csv": None, "SplitError": type("SplitError", (ValueError,), {})}),
 ):
     module = types.ModuleType(name)
     vars(module).update(things)
     sys.modules[f"runapp.runner.{name}"] = module
-from runapp.runner import keeper
+from runapp.runner.keeper import process as keeper
 keeper.WARM_MODULES = ()
 %s
 keeper.main(sys.argv[2:])
@@ -93,7 +95,7 @@ def serving(
     """Yield a runner of folds with a warm keeper, or one that is started in another way."""
     with pytest.MonkeyPatch.context() as patch:
         if bootstrap is not None:
-            patch.setattr(keepers, "_BOOTSTRAP", bootstrap)
+            patch.setattr(handle, "_BOOTSTRAP", bootstrap)
         iris = Iris(folder, host)
         iris.supervisor.warm_up()
         yield iris
@@ -116,7 +118,7 @@ class Iris:
         self.parts = split_iris()
         for name, X in (("X_train", self.parts.X_train), ("X_test", self.parts.X_test)):
             with (self.folder / name).open("wb") as file:
-                frames.write_frame(X, file)
+                dataframes.write_frame(X, file)
 
     def run(
         self,
@@ -192,7 +194,7 @@ def make_job(
     files = {"classifier.py": code} if isinstance(code, str) else code
     rows = np.arange(0, len(parts.y_train), 2) if train_is is None else train_is
     labels = io.BytesIO()
-    columns.write_column(parts.y_train[rows], labels)
+    array_file.write_column(parts.y_train[rows], labels)
     classes = np.unique(parts.y_train)
     return FoldJob(
         files={name: content.encode() for name, content in files.items()},

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runapp.s3 import S3Objects
 from runapp.storage import Kind, RemoteStorage
 from runapp.storage.cache import Cache
+from runapp.storage.s3 import S3Objects
 from tests.object_server import CREDENTIALS, ObjectServer
 
 PROJECT = Path(__file__).resolve().parents[2]

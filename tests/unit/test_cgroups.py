@@ -19,10 +19,10 @@ from typing import Protocol
 
 import pytest
 
-from runapp.runner import cgroup_hosts
-from runapp.runner.cgroup_group import Group, MemoryReading
-from runapp.runner.cgroup_hosts import LEAF, is_left_over, list_pids, name_group
-from runapp.runner.cgroups import Cgroups, find_cgroups
+from runapp.runner.metering import cgroup_mounts
+from runapp.runner.metering.cgroup import Group, MemoryReading
+from runapp.runner.metering.cgroup_mounts import LEAF, is_left_over, list_pids, name_group
+from runapp.runner.metering.cgroups import Cgroups, find_cgroups
 
 DEADLINE_SECONDS = 20
 MB = 1024 * 1024
@@ -75,7 +75,7 @@ class FakeKernel:
         self.writes: list[tuple[str, str]] = []
         self.mountinfo.write_text("20 1 0:1 / /sys rw - sysfs sysfs rw\n")
         self.own_groups.write_text("")
-        self._mkdir, self._rmdir, self._write = os.mkdir, os.rmdir, cgroup_hosts.write_file
+        self._mkdir, self._rmdir, self._write = os.mkdir, os.rmdir, cgroup_mounts.write_file
         self._v1: dict[Path, tuple[str, ...]] = {}
         self._v2: Path | None = None
 
@@ -160,8 +160,8 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     kernel = FakeKernel(tmp_path)
     monkeypatch.setattr(os, "mkdir", kernel.mkdir)
     monkeypatch.setattr(os, "rmdir", kernel.rmdir)
-    monkeypatch.setattr("runapp.runner.cgroup_hosts.write_file", kernel.write_file)
-    monkeypatch.setattr("runapp.runner.cgroup_group.write_file", kernel.write_file)
+    monkeypatch.setattr("runapp.runner.metering.cgroup_mounts.write_file", kernel.write_file)
+    monkeypatch.setattr("runapp.runner.metering.cgroup.write_file", kernel.write_file)
     # Root may write everywhere, an ordinary user only where it was let: the harder case.
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return kernel
@@ -204,7 +204,7 @@ def test_find_v1_with_controllers_that_share_a_hierarchy(kernel: FakeKernel) -> 
 def test_find_v1_where_a_mount_shows_a_part(kernel: FakeKernel) -> None:
     top = kernel.mount_v1("memory", own="/docker/1/worker", shown="/docker/1")
 
-    assert kernel.find().memory == cgroup_hosts.Place(1, top / "worker", top)
+    assert kernel.find().memory == cgroup_mounts.Place(1, top / "worker", top)
 
 
 def test_find_v1_where_the_own_group_is_not_shown(kernel: FakeKernel) -> None:
@@ -508,7 +508,7 @@ def burn(seconds):
 WORKER = """
 import os, signal, sys
 from pathlib import Path
-from runapp.runner.cgroups import find_cgroups
+from runapp.runner.metering.cgroups import find_cgroups
 
 group = find_cgroups(mountinfo=Path(sys.argv[1])).make_group()
 procs = group.open_procs()

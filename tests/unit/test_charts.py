@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runapp.board.dataset_story import Chart, make_chart
+from runapp.ops.dataset_page import Chart, make_chart
 
 N_BARS = 20
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from runapp.runner import columns
-from runapp.runner.columns import ColumnsError, Kind
+from runapp.runner.data import array_file
+from runapp.runner.data.array_file import ColumnsError, Kind
 from tests.effort import FACTOR
 
-NUMBERS = st.sampled_from(sorted(columns.DTYPES.values(), key=str))
+NUMBERS = st.sampled_from(sorted(array_file.DTYPES.values(), key=str))
 CELLS = st.one_of(
     st.none(),
     st.booleans(),
@@ -44,19 +44,19 @@ def as_objects(values):
 
 def write(header, buffers):
     file = io.BytesIO()
-    columns.write_container(file, header=header, buffers=buffers)
+    array_file.write_container(file, header=header, buffers=buffers)
     return file.getvalue()
 
 
 def write_values(values):
     file = io.BytesIO()
-    columns.write_column(values, file)
+    array_file.write_column(values, file)
     return file.getvalue()
 
 
 def forge(parsed, *, body=bytes(4096)):
     text = parsed if isinstance(parsed, bytes) else json.dumps(parsed).encode()
-    return columns.MAGIC + len(text).to_bytes(8, "little") + text + body
+    return array_file.MAGIC + len(text).to_bytes(8, "little") + text + body
 
 
 def identify(cell):
@@ -78,7 +78,7 @@ def identify(cell):
 def test_container_round_trip_without_a_copy(arrays):
     content = bytearray(write({"é": [1, None]}, arrays))
 
-    header, read = columns.read_container(memoryview(content))
+    header, read = array_file.read_container(memoryview(content))
 
     assert header == {"é": [1, None]}
     for array, back in zip(arrays, read, strict=True):
@@ -94,13 +94,13 @@ def test_container_aligns_buffers_in_the_file():
 
     position = content.index(np.float64(7.5).tobytes())
 
-    assert position % columns.ALIGNMENT == 0
+    assert position % array_file.ALIGNMENT == 0
 
 
 def test_container_stores_fortran_order_by_value():
     matrix = np.asfortranarray(np.arange(6).reshape(2, 3))
 
-    _, [back] = columns.read_container(write({}, [matrix]))
+    _, [back] = array_file.read_container(write({}, [matrix]))
 
     assert back.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert back.flags.c_contiguous
@@ -117,7 +117,7 @@ def test_container_is_written_whole_to_a_file_that_writes_little():
 
     file = Trickle()
 
-    columns.write_container(file, header={"a": 1}, buffers=[np.arange(9)])
+    array_file.write_container(file, header={"a": 1}, buffers=[np.arange(9)])
 
     assert file.content == write({"a": 1}, [np.arange(9)])
 
@@ -140,7 +140,7 @@ def test_container_refuses_to_store(array):
 
 
 def test_container_refuses_a_header_over_the_limit(monkeypatch):
-    monkeypatch.setattr(columns, "MAX_HEADER_BYTES", 100)
+    monkeypatch.setattr(array_file, "MAX_HEADER_BYTES", 100)
 
     with pytest.raises(ColumnsError, match="the limit is 100"):
         write({"a": "x" * 100}, [])
@@ -150,13 +150,13 @@ def test_container_refuses_a_header_over_the_limit(monkeypatch):
     "content",
     [
         b"",
-        columns.MAGIC,
-        columns.MAGIC + bytes(7),
+        array_file.MAGIC,
+        array_file.MAGIC + bytes(7),
         b"DRCOLS\x00\x02" + write({}, [])[8:],
         write({}, []) + b"x",
         write({}, [np.arange(3)])[:-1],
-        columns.MAGIC + (2**64 - 1).to_bytes(8, "little") + b"{}",
-        columns.MAGIC + (3).to_bytes(8, "little") + b"{}",
+        array_file.MAGIC + (2**64 - 1).to_bytes(8, "little") + b"{}",
+        array_file.MAGIC + (3).to_bytes(8, "little") + b"{}",
         forge(b""),
         forge(b"\xff"),
         forge('{"header":{},"buffers":[]}'.encode("utf-16")),
@@ -170,7 +170,7 @@ def test_container_refuses_a_header_over_the_limit(monkeypatch):
 )
 def test_container_malformed(content):
     with pytest.raises(ColumnsError):
-        columns.read_container(content)
+        array_file.read_container(content)
 
 
 @pytest.mark.parametrize(
@@ -195,22 +195,22 @@ def test_container_malformed(content):
 )
 def test_container_malformed_array(item):
     with pytest.raises(ColumnsError):
-        columns.read_container(forge({"header": {}, "buffers": [item]}))
+        array_file.read_container(forge({"header": {}, "buffers": [item]}))
 
 
 def test_container_refuses_an_array_past_its_end():
     item = {"dtype": "|u1", "shape": [4097]}
 
     with pytest.raises(ColumnsError, match="past the end"):
-        columns.read_container(forge({"header": {}, "buffers": [item]}))
+        array_file.read_container(forge({"header": {}, "buffers": [item]}))
 
 
 def test_container_refuses_to_read_a_header_over_the_limit(monkeypatch):
     content = write({"a": "x" * 100}, [])
-    monkeypatch.setattr(columns, "MAX_HEADER_BYTES", 100)
+    monkeypatch.setattr(array_file, "MAX_HEADER_BYTES", 100)
 
     with pytest.raises(ColumnsError, match="longer than allowed"):
-        columns.read_container(content)
+        array_file.read_container(content)
 
 
 def test_container_refuses_a_boolean_that_is_neither():
@@ -218,7 +218,7 @@ def test_container_refuses_a_boolean_that_is_neither():
     content[-1] = 2
 
     with pytest.raises(ColumnsError, match="neither 0 nor 1"):
-        columns.read_container(content)
+        array_file.read_container(content)
 
 
 @settings(max_examples=60 * FACTOR, deadline=None)
@@ -227,7 +227,7 @@ def test_container_refuses_a_boolean_that_is_neither():
     | nps.arrays(st.sampled_from(["<U1", "<U7"]), st.integers(0, 6))
 )
 def test_column_of_numpy_values_round_trip(values):
-    back = columns.read_column(write_values(values))
+    back = array_file.read_column(write_values(values))
 
     assert back.dtype == values.dtype
     assert back.tobytes() == values.tobytes()
@@ -236,7 +236,7 @@ def test_column_of_numpy_values_round_trip(values):
 @settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(CELLS, max_size=8))
 def test_column_of_cells_round_trip(cells):
-    back = columns.read_column(write_values(as_objects(cells)))
+    back = array_file.read_column(write_values(as_objects(cells)))
 
     assert back.dtype == object
     assert list(map(identify, back)) == list(map(identify, cells))
@@ -245,9 +245,9 @@ def test_column_of_cells_round_trip(cells):
 @settings(max_examples=60 * FACTOR, deadline=None)
 @given(st.lists(st.text(max_size=4) | st.just(np.nan), max_size=8))
 def test_column_of_text_round_trip(cells):
-    kind, buffers = columns.encode_column(as_objects(cells))
+    kind, buffers = array_file.encode_column(as_objects(cells))
 
-    back = columns.decode_column(kind, buffers)
+    back = array_file.decode_column(kind, buffers)
 
     assert kind == Kind.TEXT
     assert list(map(identify, back)) == list(map(identify, cells))
@@ -256,7 +256,7 @@ def test_column_of_text_round_trip(cells):
 def test_column_keeps_surrogates_zero_signs_and_long_ints():
     cells = ["\ud83d", "\ud83d\ude00", "a\0", "", 0.0, -0.0, 0, False, 1, True, 1.0, 10**6000]
 
-    back = columns.read_column(write_values(as_objects(cells)))
+    back = array_file.read_column(write_values(as_objects(cells)))
 
     assert list(map(identify, back)) == list(map(identify, cells))
 
@@ -265,7 +265,7 @@ def test_column_of_categories_is_stored_and_restored_once_each():
     values = as_objects(["long category name", "other"] * 500)
 
     content = write_values(values)
-    back = columns.read_column(content)
+    back = array_file.read_column(content)
 
     assert len(content) < 5000
     assert back[0] is back[2]
@@ -285,7 +285,7 @@ def test_column_of_categories_is_stored_and_restored_once_each():
 )
 def test_column_refuses_a_cell(cell, name):
     with pytest.raises(ColumnsError, match=f"type {name} cannot"):
-        columns.encode_column(as_objects([None, cell]))
+        array_file.encode_column(as_objects([None, cell]))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_column_refuses_a_cell(cell, name):
 )
 def test_column_refuses_values(values):
     with pytest.raises(ColumnsError):
-        columns.encode_column(values)
+        array_file.encode_column(values)
 
 
 def make_cells(**changes):
@@ -307,7 +307,7 @@ def make_cells(**changes):
 
 
 def test_column_of_forged_cells_reads_when_nothing_is_wrong():
-    assert columns.decode_column(Kind.CELLS, make_cells()).tolist() == ["a", 1]
+    assert array_file.decode_column(Kind.CELLS, make_cells()).tolist() == ["a", 1]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_column_of_forged_cells_reads_when_nothing_is_wrong():
 )
 def test_column_of_forged_cells_is_refused(changes):
     with pytest.raises(ColumnsError):
-        columns.decode_column(Kind.CELLS, make_cells(**changes))
+        array_file.decode_column(Kind.CELLS, make_cells(**changes))
 
 
 @pytest.mark.parametrize(
@@ -362,13 +362,13 @@ def test_column_of_forged_cells_is_refused(changes):
 )
 def test_column_of_forged_buffers_is_refused(kind, buffers):
     with pytest.raises(ColumnsError):
-        columns.decode_column(kind, buffers)
+        array_file.decode_column(kind, buffers)
 
 
 @pytest.mark.parametrize("header", [{}, {"kind": None}, {"kind": ["raw"]}, {"kind": "x" * 999}])
 def test_column_of_forged_header_is_refused(header):
     with pytest.raises(ColumnsError) as caught:
-        columns.read_column(write(header, [np.arange(3)]))
+        array_file.read_column(write(header, [np.arange(3)]))
 
     assert len(str(caught.value)) < 200
 
@@ -391,7 +391,7 @@ def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
     content = content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))]
 
     try:
-        values = columns.read_column(content)
+        values = array_file.read_column(content)
     except ColumnsError:
         return
 
@@ -401,7 +401,7 @@ def test_column_of_corrupt_bytes_reads_or_raises(sample, data):
 @settings(max_examples=200 * FACTOR, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_column_of_corrupt_header_reads_or_raises(sample, data):
-    header, buffers = columns.read_container(sample)
+    header, buffers = array_file.read_container(sample)
     parsed = {
         "header": header,
         "buffers": [{"dtype": b.dtype.str, "shape": list(b.shape)} for b in buffers],
@@ -411,7 +411,7 @@ def test_column_of_corrupt_header_reads_or_raises(sample, data):
     body = data.draw(st.binary(max_size=400))
 
     try:
-        values = columns.read_column(forge(parsed, body=body))
+        values = array_file.read_column(forge(parsed, body=body))
     except ColumnsError:
         return
 
@@ -424,7 +424,7 @@ def test_column_that_claims_much_allocates_little():
     tracemalloc.start()
 
     with pytest.raises(ColumnsError):
-        columns.read_column(content)
+        array_file.read_column(content)
 
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -18,7 +18,7 @@ from django.core.management import load_command_class
 from django_prometheus.middleware import Metrics
 from gunicorn.config import Config
 
-from runapp.services.tallies import COUNTERS, HISTOGRAMS
+from runapp.changes.counters import COUNTERS, HISTOGRAMS
 from tests.effort import miss
 from tests.unit.test_documentation import read_variables, walk_calls
 
@@ -156,7 +156,7 @@ def list_samples() -> set[str]:
     """Return the names of all samples that a scrape may hold."""
     ours = {
         node.args[0].value
-        for node in walk_calls(PROJECT / "runapp" / "services" / "metrics.py")
+        for node in walk_calls(PROJECT / "runapp" / "monitoring" / "metrics.py")
         if node.args and isinstance(node.args[0], ast.Constant)
     }
     ups = {"datarun_database_up", "datarun_broker_up"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from runapp.common.transitions import ALLOWED, State
 from runapp.runner.contract import Outcome
-from runapp.runner.promises import Promise
-from runapp.transitions import ALLOWED, State
+from runapp.runner.selftest.promises import Promise
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -89,7 +89,7 @@ def read_variables() -> dict[str, int | None]:
 def list_fold_codes() -> set[str]:
     """Return every error code that a fold may carry."""
     codes = {outcome.value for outcome in Outcome if not outcome.is_ours} - _INTERNAL
-    for call in walk_calls(*(PROJECT / "runapp" / "services").glob("*.py")):
+    for call in walk_calls(*(PROJECT / "runapp").rglob("*.py")):
         for keyword in call.keywords:
             if keyword.arg == "error_code":
                 codes |= list_strings(keyword.value)
@@ -215,7 +215,7 @@ def test_error_codes_told_to_operators_exist() -> None:
     ("page", "heading"), [("api.md", "Why a fold waits"), ("operations.md", "When a fold waits")]
 )
 def test_reasons_to_wait_are_those_of_the_code(page: str, heading: str) -> None:
-    tree = ast.parse((PROJECT / "runapp" / "selectors.py").read_text())
+    tree = ast.parse((PROJECT / "runapp" / "scheduling" / "waiting.py").read_text())
     (explain,) = [
         node for node in ast.walk(tree) if getattr(node, "name", None) == "explain_waiting"
     ]
@@ -256,8 +256,8 @@ def test_endpoints_are_those_of_the_routes() -> None:
 
 
 def test_actions_and_filters_of_the_audit_are_those_of_the_code() -> None:
-    from runapp.events import Action
-    from runapp.filters import AuditFilter
+    from runapp.lists.filters import AuditFilter
+    from runapp.models.audit import Action
 
     told = read_table(read_section(API, "The audit"))
 

@@ -19,7 +19,7 @@ from datarun.environment import (
     read_secret_key,
     read_static_root,
 )
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise
 
 NAME = "DATARUN_REQUIRED_PROMISES"
 

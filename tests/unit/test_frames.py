@@ -21,9 +21,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPRegressor
 from sklearn.svm import SVR
 
-from runapp.runner import columns
-from runapp.runner.columns import ColumnsError
-from runapp.runner.frames import map_frame, map_matrix, write_frame
+from runapp.runner.data import array_file
+from runapp.runner.data.array_file import ColumnsError
+from runapp.runner.data.dataframes import map_frame, map_matrix, write_frame
 from tests.effort import FACTOR
 
 WORDS = st.sampled_from(["a", "b", "é", "two\nlines", 'a "quote"', "x,y", " ", "NaN", "None"])
@@ -250,7 +250,7 @@ def test_frame_of_an_odd_shape_round_trip(frame):
     assert_same(pass_through(frame), frame)
 
 
-@pytest.mark.parametrize("dtype", sorted(columns.DTYPES))
+@pytest.mark.parametrize("dtype", sorted(array_file.DTYPES))
 def test_frame_of_each_dtype_round_trip(dtype):
     frame = pd.DataFrame({"a": [0, 1], "b": [1, 0], "c": [0.5, 0.25]}).astype(
         {"a": dtype, "b": dtype}
@@ -381,8 +381,8 @@ HOSTILE_VALUES = st.one_of(
     st.booleans(),
     st.integers(-3, 6),
     st.sampled_from([2**31, 2**62, 2**63, 2**64, -(2**63), 10**30]),
-    st.sampled_from([*columns.DTYPES, "str", "object", "category", "M8[ns]"]),
-    st.lists(st.sampled_from([*columns.DTYPES, "str", "object"]), max_size=6),
+    st.sampled_from([*array_file.DTYPES, "str", "object", "category", "M8[ns]"]),
+    st.lists(st.sampled_from([*array_file.DTYPES, "str", "object"]), max_size=6),
     st.lists(st.integers(-3, 6), max_size=3),
     st.sampled_from([[0, 2**62, 1], [0, 2**63, 1], [-(2**62), 2**62 + 9, 1], [0, 5, 0]]),
     st.just({}),
@@ -391,10 +391,10 @@ HOSTILE_VALUES = st.one_of(
 
 def forge(parsed):
     text = json.dumps(parsed).encode()
-    content = columns.MAGIC + len(text).to_bytes(8, "little") + text
-    _, buffers = columns.read_container(CONTENT)
+    content = array_file.MAGIC + len(text).to_bytes(8, "little") + text
+    _, buffers = array_file.read_container(CONTENT)
     for buffer in buffers:
-        content += bytes(-len(content) % columns.ALIGNMENT) + buffer.tobytes()
+        content += bytes(-len(content) % array_file.ALIGNMENT) + buffer.tobytes()
     return content
 
 
@@ -495,7 +495,7 @@ FLOATS = np.zeros((1, 2))
 def write_forged(frame, buffers, *, columns_axis=ONE, index=RANGE):
     file = io.BytesIO()
     header = {"frame": frame, "columns": columns_axis, "index": index}
-    columns.write_container(file, header=header, buffers=buffers)
+    array_file.write_container(file, header=header, buffers=buffers)
     return file.getvalue()
 
 

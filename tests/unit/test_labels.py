@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runapp.runner.labels import LabelError, as_labels, class_labels
+from runapp.runner.data.labels import LabelError, as_labels, class_labels
 from tests.effort import FACTOR
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from runapp.runner import landlock
-from runapp.runner.landlock import read_abi, restrict
+from runapp.runner.sandbox import landlock
+from runapp.runner.sandbox.landlock import read_abi, restrict
 
 ABI = read_abi()
 ACCES, PERM = errno.EACCES, errno.EPERM

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from datarun.environment import list_secrets, read_log_form
 from datarun.logs import Form, make_formatter
-from runapp.tracing import accept_request_id, following, get_request_id
+from runapp.common.log_context import accept_request_id, following, get_request_id
 
 
 def make_record(sentence: str, *args: object, **fields: Any) -> logging.LogRecord:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
-from runapp.origin import read_address
+from runapp.common.client_address import read_address
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runapp import s3
-from runapp.exceptions import StorageAway, StorageError
-from runapp.s3 import S3Objects
-from runapp.storage import Kind, RemoteBin, RemoteStorage
+from runapp.common.exceptions import StorageAway, StorageError
+from runapp.storage import Kind, RemoteBin, RemoteStorage, s3
 from runapp.storage.cache import Cache
+from runapp.storage.s3 import S3Objects
 from tests.object_server import BUCKET, HOST, ObjectServer, serving_objects
 from tests.ports import find_free_port
 

@@ -27,7 +27,7 @@ def list_loaded(module: str, *, options: str = "-sP") -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["supervisor", "keepers", "contract", "run", "stages", "selftest"]
+    "module", ["supervisor", "keeper.handle", "contract", "run", "stages", "selftest.selftest"]
 )
 def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: str) -> None:
     loaded = list_loaded(f"runapp.runner.{module}")
@@ -37,13 +37,22 @@ def test_import_of_the_workers_side_loads_no_framework_and_no_science(module: st
 
 
 def test_import_of_the_keeper_loads_no_framework() -> None:
-    loaded = list_loaded("runapp.runner.keeper")
+    loaded = list_loaded("runapp.runner.keeper.process")
 
     assert "pandas" in loaded
     assert not loaded & FRAMEWORKS
 
 
-@pytest.mark.parametrize("module", ["launch", "kernel", "levels", "places", "root"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "keeper.launch",
+        "sandbox.libc",
+        "sandbox.levels",
+        "sandbox.mounts",
+        "sandbox.root_filesystem",
+    ],
+)
 def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) -> None:
     # As it is started: without the environment's packages.
     loaded = list_loaded(f"runapp.runner.{module}", options="-ISP")
@@ -52,6 +61,6 @@ def test_import_of_the_launcher_loads_the_standard_library_alone(module: str) ->
 
 
 def test_import_of_the_sandbox_loads_no_science() -> None:
-    loaded = list_loaded("runapp.runner.sandbox")
+    loaded = list_loaded("runapp.runner.sandbox.enter")
 
     assert not loaded & (FRAMEWORKS | SCIENCE)

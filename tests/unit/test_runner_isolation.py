@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runapp.runner.places import WORK
+from runapp.runner.sandbox.mounts import WORK
 from tests.effort import FACTOR
 from tests.unit.runner_folds import (
     HOSTS,

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runapp.runner import keepers, run, supervisor
+from runapp.runner import run, supervisor
 from runapp.runner.contract import StageReport
+from runapp.runner.keeper import handle
 from tests.unit.runner_folds import (
     HOSTS,
     LIGHT_BOOTSTRAP,
@@ -73,7 +74,7 @@ def iris(served: Iris) -> Iris:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the patience with what hangs, but for a keeper that starts."""
     for name in ("FORK_SECONDS", "STOP_SECONDS"):
-        monkeypatch.setattr(keepers, name, 0.3)
+        monkeypatch.setattr(handle, name, 0.3)
     for name in ("EXIT_SECONDS", "LEAVE_SECONDS", "SETUP_SECONDS"):
         monkeypatch.setattr(run, name, 0.3)
     monkeypatch.setattr(supervisor, "STOP_CHECK_SECONDS", 0.1)
@@ -172,7 +173,7 @@ def test_environment_holds_nothing_of_the_workers(
 
     # Where the base interpreter is shown in another place, its libraries are looked for there;
     # what chooses among numerical kernels is handed on, to have the same bits on every machine.
-    assert set(ran.printed) - {"LD_LIBRARY_PATH", *keepers._KERNEL_CHOICES} == {
+    assert set(ran.printed) - {"LD_LIBRARY_PATH", *handle._KERNEL_CHOICES} == {
         "BLIS_NUM_THREADS",
         "HOME",
         "JOBLIB_TEMP_FOLDER",
@@ -227,16 +228,16 @@ def test_spare_child_killed_while_idle_is_replaced(iris: Iris) -> None:
 def test_spare_children_killed_one_after_the_other_are_ours(
     iris: Iris, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_spare = keepers.KeeperProcess._take_spare
+    take_spare = handle.KeeperProcess._take_spare
 
-    def take_and_kill(self: keepers.KeeperProcess) -> keepers.Child:
+    def take_and_kill(self: handle.KeeperProcess) -> handle.Child:
         child = take_spare(self)
         os.kill(child.pid, signal.SIGKILL)
         wait_until(lambda: not is_alive(child.pid), what="the spare's death")
         return child
 
     before = list_groups(iris.supervisor.host)
-    monkeypatch.setattr(keepers.KeeperProcess, "_take_spare", take_and_kill)
+    monkeypatch.setattr(handle.KeeperProcess, "_take_spare", take_and_kill)
 
     ran = iris.run(GOOD)
 
@@ -336,7 +337,7 @@ def test_losses_leave_no_descriptor_and_no_group(iris: Iris, hasty: None, tmp_pa
         lambda report: other.keeper.suspend(),
     ]
     with pytest.MonkeyPatch.context() as patch, leaving_nothing(iris.supervisor.host):
-        patch.setattr(keepers, "_BOOTSTRAP", LIGHT_BOOTSTRAP % "")
+        patch.setattr(handle, "_BOOTSTRAP", LIGHT_BOOTSTRAP % "")
         look = Look()
         for loss in losses:
             ran = other.run(write_hanging(look), on_stage=loss, wall_seconds=1)
@@ -347,7 +348,7 @@ def test_losses_leave_no_descriptor_and_no_group(iris: Iris, hasty: None, tmp_pa
 
 @pytest.fixture
 def worn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepers, "MOST_RUNS", 3)
+    monkeypatch.setattr(handle, "MOST_RUNS", 3)
 
 
 @pytest.fixture(params=HOSTS)
@@ -381,7 +382,7 @@ def test_worn_keeper_is_followed_by_another_without_a_failed_fold(
 def test_worn_keeper_leaves_nothing_behind(fresh_iris: Iris, worn: None, tmp_path: Path) -> None:
     name = make_name()
     with leaving_nothing(fresh_iris.supervisor.host), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keepers, "_BOOTSTRAP", LIGHT_BOOTSTRAP % name_process(name))
+        patch.setattr(handle, "_BOOTSTRAP", LIGHT_BOOTSTRAP % name_process(name))
         other = Iris(tmp_path, fresh_iris.supervisor.host)
         outcomes = [other.run(GOOD).outcome for _ in range(8)]
         # By now there is a successor, ready or not.
@@ -397,8 +398,8 @@ def test_successor_that_does_not_start_costs_no_fold_and_is_forgotten(
     iris = fresh_iris
     iris.run(GOOD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keepers, "MOST_RUNS", 1)
-        patch.setattr(keepers, "_BOOTSTRAP", "raise SystemExit(3)")
+        patch.setattr(handle, "MOST_RUNS", 1)
+        patch.setattr(handle, "_BOOTSTRAP", "raise SystemExit(3)")
         first = iris.run(GOOD)
         successor = iris.supervisor._successor
         assert successor is not None

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runapp.runner import keepers, run, supervisor
+from runapp.runner import run, supervisor
 from runapp.runner.host import Host
+from runapp.runner.keeper import handle
 from tests.unit.runner_folds import HOSTS, LIGHT_BOOTSTRAP, Iris, write_classifier
 from tests.unit.runner_marks import leaving_nothing, make_name, name_process, wait_for_none
 
@@ -120,7 +121,7 @@ def host(request: pytest.FixtureRequest) -> Host:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the patience with what hangs, but for a keeper that starts."""
     for name in ("FORK_SECONDS", "STOP_SECONDS"):
-        monkeypatch.setattr(keepers, name, 0.3)
+        monkeypatch.setattr(handle, name, 0.3)
     for name in ("EXIT_SECONDS", "LEAVE_SECONDS", "SETUP_SECONDS"):
         monkeypatch.setattr(run, name, 0.3)
     monkeypatch.setattr(supervisor, "STOP_CHECK_SECONDS", 0.1)
@@ -131,9 +132,9 @@ def test_keeper_is_ours_and_leaks_nothing_that(
     name: str, tmp_path: Path, host: Host, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name == "says nothing":
-        monkeypatch.setattr(keepers, "START_SECONDS", 0.3)
+        monkeypatch.setattr(handle, "START_SECONDS", 0.3)
     token = make_name()
-    monkeypatch.setattr(keepers, "_BOOTSTRAP", name_process(token) + TALK + NONSENSE[name])
+    monkeypatch.setattr(handle, "_BOOTSTRAP", name_process(token) + TALK + NONSENSE[name])
     iris = Iris(tmp_path, host)
 
     with leaving_nothing(host), closing(iris.supervisor):
@@ -167,7 +168,7 @@ def test_no_process_for_a_child_is_ours(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     refuse = "import os\ndef refuse(): raise BlockingIOError(11, 'No room')\nos.fork = refuse"
-    monkeypatch.setattr(keepers, "_BOOTSTRAP", LIGHT_BOOTSTRAP % refuse)
+    monkeypatch.setattr(handle, "_BOOTSTRAP", LIGHT_BOOTSTRAP % refuse)
     iris = Iris(tmp_path, host)
 
     with leaving_nothing(host), closing(iris.supervisor):
@@ -180,7 +181,7 @@ def test_no_process_for_a_child_is_ours(
 # The steps of the child's own, in their order.
 STEPS = ["prepare", "become_nobody", "enter"]
 FAIL = """
-from runapp.runner import sandbox
+from runapp.runner.sandbox import enter as sandbox
 def fail(**names):
     raise OSError(1, "No")
 sandbox.{step} = fail
@@ -191,7 +192,7 @@ sandbox.{step} = fail
 def test_child_that_fails_at_is_ours_and_runs_nothing(
     step: str, tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keepers, "_BOOTSTRAP", LIGHT_BOOTSTRAP % FAIL.format(step=step))
+    monkeypatch.setattr(handle, "_BOOTSTRAP", LIGHT_BOOTSTRAP % FAIL.format(step=step))
     iris = Iris(tmp_path, host)
 
     with leaving_nothing(host), closing(iris.supervisor):
@@ -205,7 +206,7 @@ def test_child_that_fails_at_is_ours_and_runs_nothing(
 def test_caller_is_asked_while_a_keeper_starts(
     tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keepers, "_BOOTSTRAP", TALK + "wait()")
+    monkeypatch.setattr(handle, "_BOOTSTRAP", TALK + "wait()")
     monkeypatch.setattr(supervisor, "STOP_CHECK_SECONDS", 0.1)
     iris = Iris(tmp_path, host)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runapp.runner import host, root
-from runapp.runner.levels import Level, Seal
-from runapp.runner.places import Places, find_places, is_below, unescape
+from runapp.runner import host
+from runapp.runner.metering.mountinfo import unescape
+from runapp.runner.sandbox import root_filesystem
+from runapp.runner.sandbox.levels import Level, Seal
+from runapp.runner.sandbox.mounts import Places, find_places, is_below
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,9 +142,9 @@ def test_levels_go_from_best_to_worst() -> None:
 
 
 def test_what_is_shown_has_one_place_each() -> None:
-    shown = dict(root._list_shown(make_places()))
+    shown = dict(root_filesystem._list_shown(make_places()))
 
-    assert len(shown) == len(list(root._list_shown(make_places())))
+    assert len(shown) == len(list(root_filesystem._list_shown(make_places())))
     assert shown["usr"] == "/usr"
     assert shown["python"] == "/opt/python"
     assert shown["env/lib/python3.11/site-packages"] == "/srv/env/lib/python3.11/site-packages"
@@ -151,7 +153,7 @@ def test_what_is_shown_has_one_place_each() -> None:
 
 
 def test_base_that_is_shown_already_is_not_shown_twice() -> None:
-    assert "python" not in dict(root._list_shown(make_places(base_prefix="/usr")))
+    assert "python" not in dict(root_filesystem._list_shown(make_places(base_prefix="/usr")))
 
 
 HIDDEN = {
@@ -172,13 +174,13 @@ HIDDEN = {
 def test_hidden_folder_is_masked_where_something_shown_contains_it(name: str) -> None:
     folder, masks = HIDDEN[name]
 
-    assert list(root._list_hidden(make_places(hidden=(folder,)))) == masks
+    assert list(root_filesystem._list_hidden(make_places(hidden=(folder,)))) == masks
 
 
 def test_runner_is_never_masked() -> None:
     there = make_places(hidden=("/srv/datarun/runapp/runner", "/srv/datarun/runapp/runner/x"))
 
-    assert list(root._list_hidden(there)) == []
+    assert list(root_filesystem._list_hidden(there)) == []
 
 
 def test_mount_points_are_read_as_they_are_called() -> None:

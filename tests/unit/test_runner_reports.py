@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runapp.runner.child.failure import MAX_SENTENCE, MAX_TEXT, pack_failure
+from runapp.runner.child.workflow import BadPredictions
 from runapp.runner.contract import FRAME_HEADER, DataForm, FoldJob, FrameKind, Limits, Outcome
-from runapp.runner.failure import MAX_SENTENCE, MAX_TEXT, pack_failure
 from runapp.runner.reports import (
     MAX_SMALL_FRAME,
     FrameReader,
@@ -25,7 +26,6 @@ from runapp.runner.reports import (
     check_predictions,
     read_failure,
 )
-from runapp.runner.workflow import BadPredictions
 
 MAX_PREDICTIONS = 1000
 MAX_PART = 500

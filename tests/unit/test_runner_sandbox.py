@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runapp.runner.levels import Level
-from runapp.runner.syscalls import ARM64, X86_64
+from runapp.runner.sandbox.levels import Level
+from runapp.runner.sandbox.syscalls import ARM64, X86_64
 from tests.unit.runner_attempts import (
     DONE,
     LEVELS,

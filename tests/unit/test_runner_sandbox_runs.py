@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from tests.unit.runner_attempts import DONE, LEVELS, find_done, need_level, try_all
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP, Iris, serving, write_classifier
 from tests.unit.runner_marks import make_name
@@ -291,16 +291,16 @@ def test_private_folders_are_no_obstacle(tmp_path: Path, iris: Iris) -> None:
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
-from runapp.runner import keepers
+from runapp.runner.keeper import handle
 from runapp.runner.host import survey_host
-from runapp.runner.levels import Level
+from runapp.runner.sandbox.levels import Level
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP, serving, write_classifier
 
 host = survey_host(best=Level[sys.argv[1]])
 folder = Path(sys.argv[2])
 with serving(folder, bootstrap=LIGHT_BOOTSTRAP % "", host=host) as iris:
     ran = iris.run(write_classifier(fit="print(os.path.exists(sys.argv[0]), os.getcwd())"))
-print(json.dumps([host.seal.level.name, keepers.__file__, ran.outcome, ran.result.sentence]))
+print(json.dumps([host.seal.level.name, handle.__file__, ran.outcome, ran.result.sentence]))
 """
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runapp.runner import keepers
 from runapp.runner.host import Host, survey_host
-from runapp.runner.levels import Level
-from runapp.runner.promises import DEFAULT_REQUIRED, Promise, SelfTest
-from runapp.runner.selftest import run_selftest
+from runapp.runner.keeper import handle
+from runapp.runner.sandbox.levels import Level
+from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise, SelfTest
+from runapp.runner.selftest.selftest import run_selftest
 from runapp.runner.supervisor import Supervisor
 from tests.unit.runner_folds import LIGHT_BOOTSTRAP
 
@@ -30,7 +30,7 @@ def found(
     home = tmp_path_factory.mktemp("home")
     (home / "storage").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keepers, "_BOOTSTRAP", LIGHT_BOOTSTRAP % "")
+        patch.setattr(handle, "_BOOTSTRAP", LIGHT_BOOTSTRAP % "")
         supervisor = Supervisor(
             scratch_root=home / "scratch",
             inputs_root=home / "storage",

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runapp.runner import columns, frames
 from runapp.runner.contract import FrameKind, RunResult, SplitJob
+from runapp.runner.data import array_file, dataframes
 from runapp.runner.stages import SplitStages
 from test_files import local
 from test_files.examples import IRIS, RANDOM_STATE
@@ -358,9 +358,9 @@ def test_split_stores_the_parts_of_the_table(iris: Iris) -> None:
     assert result.outcome == "tested", result
     (iris.folder / "part").write_bytes(parts[FrameKind.X_TEST])
     with (iris.folder / "part").open("rb") as file:
-        pd.testing.assert_frame_equal(frames.map_frame(file.fileno()), expected.X_test)
+        pd.testing.assert_frame_equal(dataframes.map_frame(file.fileno()), expected.X_test)
     for kind, y in ((FrameKind.Y_TRAIN, expected.y_train), (FrameKind.Y_TEST, expected.y_test)):
-        assert columns.read_column(parts[kind]).tolist() == y.tolist()
+        assert array_file.read_column(parts[kind]).tolist() == y.tolist()
 
 
 def test_split_that_is_impossible_is_told_in_one_sentence(iris: Iris) -> None:
@@ -388,7 +388,7 @@ def test_split_by_an_own_module_stores_what_it_returns(iris: Iris) -> None:
     assert result.outcome == "tested", result
     assert pickle.loads(parts[FrameKind.X_TRAIN]) == [0, 1, 2]
     assert pickle.loads(parts[FrameKind.X_TEST]) == {"not": "an array"}
-    assert columns.read_column(parts[FrameKind.Y_TRAIN]).tolist() == ["a", "b", "c"]
+    assert array_file.read_column(parts[FrameKind.Y_TRAIN]).tolist() == ["a", "b", "c"]
     assert not (iris.folder / "made").exists()
 
 

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 from threadpoolctl import threadpool_limits
 
-from runapp.runner import columns, frames
-from runapp.runner.workflow import (
+from runapp.runner.child.workflow import (
     BadPredictions,
     ElementsWorkflow,
     MissingClass,
     OwnWorkflow,
     as_predictions,
 )
+from runapp.runner.data import array_file, dataframes
 from test_files import local
 from test_files.examples import DIABETES, DIGITS, IRIS, PENGUINS, RANDOM_STATE, Example
 
@@ -87,15 +87,15 @@ def read_submission(example: Example, name: str) -> dict[str, str]:
 
 def store_and_map(X: pd.DataFrame) -> pd.DataFrame:
     with tempfile.TemporaryFile() as file:
-        frames.write_frame(X, file)
+        dataframes.write_frame(X, file)
         file.flush()
-        return frames.map_frame(file.fileno())
+        return dataframes.map_frame(file.fileno())
 
 
 def store_and_read(y: NDArray[Any]) -> NDArray[Any]:
     file = io.BytesIO()
-    columns.write_column(y, file)
-    return columns.read_column(file.getvalue())
+    array_file.write_column(y, file)
+    return array_file.read_column(file.getvalue())
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from runapp.runner import seccomp
-from runapp.runner.seccomp import Policy, UnsupportedMachine, install, make_program
-from runapp.runner.syscalls import ARM64, X86_64
+from runapp.runner.sandbox import seccomp
+from runapp.runner.sandbox.seccomp import Policy, UnsupportedMachine, install, make_program
+from runapp.runner.sandbox.syscalls import ARM64, X86_64
 
 MACHINES = {"x86_64": (0xC000_003E, X86_64), "aarch64": (0xC000_00B7, ARM64)}
 NUMBERS = MACHINES[platform.machine()][1]

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from runapp.runner import selftest
-from runapp.runner.baits import Bait, lay_bait
 from runapp.runner.contract import FoldJob, Outcome, RunResult, Usage
-from runapp.runner.promises import Promise, SelfTest, name_promises
-from runapp.runner.selftest import Attempt, Report, Result, parse_reports, run_selftest
+from runapp.runner.selftest import selftest
+from runapp.runner.selftest.bait import Bait, lay_bait
+from runapp.runner.selftest.promises import Promise, SelfTest, name_promises
+from runapp.runner.selftest.selftest import Attempt, Report, Result, parse_reports, run_selftest
 from tests.doubles import ProbedSupervisor, make_result
 from tests.factories import make_self_test
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from sklearn.model_selection import train_test_split
 
-from runapp.runner.frames import map_frame, write_frame
-from runapp.runner.labels import class_labels
-from runapp.runner.splitting import SplitError, split_csv
+from runapp.runner.child.splitting import SplitError, split_csv
+from runapp.runner.data.dataframes import map_frame, write_frame
+from runapp.runner.data.labels import class_labels
 from tests.effort import FACTOR
 
 FOUR_ROWS = "a,target\n1,2\n3,4\n5,6\n7,8\n"

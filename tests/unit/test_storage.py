@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runapp.exceptions import StorageAway, StorageError
+from runapp.common.exceptions import StorageAway, StorageError
 from runapp.storage import Bin, FolderStorage, Kind, compute_tree_digest
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -169,7 +169,7 @@ def test_full_disk_is_an_absence_and_leaves_no_blob(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from runapp.exceptions import StorageAway\n"
+        "from runapp.common.exceptions import StorageAway\n"
         "from runapp.storage import Bin, Kind\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

@@ -10,8 +10,8 @@ import pytest
 from django.core.cache import cache
 from redis.exceptions import RedisError
 
-from runapp import throttles
-from runapp.throttles import Counter, find_window
+from runapp.http import throttles
+from runapp.http.throttles import Counter, find_window
 from tests.ports import find_free_port
 
 
@@ -72,7 +72,7 @@ def test_dead_cache_lets_all_through_and_is_told_of_once(
         numbers = [counter.count(account_id=1, window=1) for _ in range(50)]
 
     assert numbers == [1] * 50
-    assert [record.name for record in caplog.records] == ["runapp.throttles"]
+    assert [record.name for record in caplog.records] == ["runapp.http.throttles"]
     assert "the cache does not answer" in caplog.text
     assert time.monotonic() - began < 5
 

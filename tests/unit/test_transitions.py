@@ -6,7 +6,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from runapp.transitions import (
+from runapp.common.transitions import (
     ALLOWED,
     FINISHED,
     UNFINISHED,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from runapp import wire
+from runapp.common import wire
 from tests.effort import FACTOR
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runapp import wire
+from runapp.common import wire
 from tests.effort import FACTOR
 
 BOUND = 4096

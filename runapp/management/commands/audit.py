@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runapp import streams
-from runapp.filters import AuditFilter
+from runapp.http import streams
+from runapp.lists.feed import list_events
+from runapp.lists.filters import AuditFilter
 from runapp.management.tables import check_tables_exist
 from runapp.rows import AUDIT_COLUMNS, PIECE_ROWS, Row, RowReader
-from runapp.selectors import list_events
 
 
 class Command(BaseCommand):

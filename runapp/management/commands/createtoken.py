@@ -8,12 +8,12 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runapp.account_models import MOST_TOKEN_DAYS
-from runapp.exceptions import DatarunError
+from runapp.accounts.tokens import create_token
+from runapp.common.exceptions import DatarunError
 from runapp.management.accounts import find_account
 from runapp.management.tables import check_tables_exist
 from runapp.models import AccessToken
-from runapp.services.tokens import create_token
+from runapp.models.accounts import MOST_TOKEN_DAYS
 
 
 class Command(BaseCommand):

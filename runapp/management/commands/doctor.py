@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runapp.services.condition import Level
-from runapp.services.examination import Entry, examine
+from runapp.monitoring.doctor import Entry, examine
+from runapp.monitoring.health import Level
 
 
 class Command(BaseCommand):

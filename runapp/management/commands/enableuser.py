@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 
 from runapp.management.accounts import find_account
 from runapp.management.tables import check_tables_exist
-from runapp.services.accounts import enable_account
+from runapp.scheduling.disabled_accounts import enable_account
 
 
 class Command(BaseCommand):

@@ -14,11 +14,12 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from runapp.board.fold_lines import Line, Use, read_lines
-from runapp.management.sweeps import run_sweep
+from runapp.common.error_codes import ERROR_CODES
+from runapp.management.bulk_actions import run_bulk_action
 from runapp.management.tables import check_tables_exist
-from runapp.search import ERROR_CODES, PHASES, PRIORITIES, STATES, Search
-from runapp.services.deeds import CANCEL, HIGH, LOW, RERUN, Deed
+from runapp.ops.actions import CANCEL, HIGH, LOW, RERUN, FoldAction
+from runapp.ops.fold_rows import Line, Use, read_lines
+from runapp.ops.search import PHASES, PRIORITIES, STATES, Search
 
 MOST_LINES = 50
 _NAMES = [field.name for field in fields(Search)]
@@ -45,7 +46,7 @@ class Command(BaseCommand):
         add("--older-than", help="posted longer ago than: 90s, 30m, 2h, 1d")
         add("--limit", type=int, help=f"most rows ({MOST_LINES})")
         add("--json", action="store_true", help="print a JSON list instead")
-        add_deeds(parser)
+        add_actions(parser)
         add("--yes", action="store_true", help="do it without asking")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,8 +56,8 @@ class Command(BaseCommand):
         if options["deed"] is None:
             self._list(search, options)
             return
-        run_sweep(
-            deed=options["deed"],
+        run_bulk_action(
+            action=options["deed"],
             search=search,
             is_sure=options["yes"],
             out=self.stdout,
@@ -76,22 +77,22 @@ class Command(BaseCommand):
             self.stderr.write(hint)
 
 
-def add_deeds(parser: ArgumentParser) -> None:
+def add_actions(parser: ArgumentParser) -> None:
     """Add what can be done to the folds that fit, one at a time."""
     add = parser.add_mutually_exclusive_group().add_argument
-    for deed, text in (
+    for action, text in (
         (CANCEL, "end all waiting and running folds that fit"),
         (RERUN, "put all ended folds that fit back into the queue"),
     ):
-        add(f"--{deed.name}", dest="deed", action="store_const", const=deed, help=text)
+        add(f"--{action.name}", dest="deed", action="store_const", const=action, help=text)
     text = "give all waiting folds that fit this priority"
     add("--set-priority", dest="deed", type=read_priority, metavar="{H,L}", help=text)
 
 
-def read_priority(text: str) -> Deed:
-    for deed in (HIGH, LOW):
-        if deed.priority == text:
-            return deed
+def read_priority(text: str) -> FoldAction:
+    for action in (HIGH, LOW):
+        if action.priority == text:
+            return action
     raise ArgumentTypeError(f"There is no priority {text}; there are: {', '.join(PRIORITIES)}.")
 
 

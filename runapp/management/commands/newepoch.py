@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from runapp.changes.feed import begin_epoch
 from runapp.management.tables import check_tables_exist
-from runapp.services.feed import begin_epoch
 
 
 class Command(BaseCommand):

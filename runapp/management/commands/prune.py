@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from runapp.exceptions import StorageError
+from runapp.common.exceptions import StorageError
+from runapp.datasets.retention import Removal, prune
 from runapp.management.tables import check_tables_exist
-from runapp.services.retention import Removal, prune
 
 # A century: databases know no dates before their first.
 MOST_DAYS = 36_500

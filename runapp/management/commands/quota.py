@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from runapp.allowance import Measure, Standing, read_allowance, read_standing
-from runapp.exceptions import InvalidInput
+from runapp.accounts.quota_use import Measure, Standing, read_allowance, read_standing
+from runapp.accounts.quotas import set_quota
+from runapp.common.exceptions import InvalidInput
 from runapp.management.tables import check_tables_exist
-from runapp.services.quotas import set_quota
 
 # What an option is when it was not given; "none" is None.
 _STAYS = -1

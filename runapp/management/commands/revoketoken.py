@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runapp.exceptions import NotFound
+from runapp.accounts.tokens import revoke_token
+from runapp.common.exceptions import NotFound
 from runapp.management.accounts import find_account
 from runapp.management.tables import check_tables_exist
-from runapp.services.tokens import revoke_token
 
 
 class Command(BaseCommand):

@@ -11,8 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from runapp.runner.promises import SelfTest, name_promises
-from runapp.services.fitness import examine_worker
+from runapp.execution.fitness import examine_worker
+from runapp.runner.selftest.promises import SelfTest, name_promises
 
 
 class Command(BaseCommand):

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from runapp.accounts.tokens import list_live
 from runapp.management.accounts import find_account
 from runapp.management.tables import check_tables_exist, show_table
-from runapp.services.tokens import list_live
 
 
 class Command(BaseCommand):

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connections
 
 from runapp.checks import list_local_parts
-from runapp.selectors import list_live_workers
+from runapp.scheduling.live_workers import list_live_workers
 
 # With the machine's name and a slot's number it must fit into a row.
 MOST_LETTERS = 100

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from runapp.board.roster import Entry, Job, list_entries
 from runapp.management.tables import check_tables_exist, show_table
+from runapp.ops.workers import Entry, Job, list_entries
 
 
 class Command(BaseCommand):

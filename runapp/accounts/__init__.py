@@ -1,0 +1,1 @@
+"""What an account is, sees and may have: access, visible rows, passwords, tokens, quotas."""

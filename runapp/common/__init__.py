@@ -1,0 +1,1 @@
+"""What everything uses and nothing else knows: errors, encodings, the table of transitions."""

@@ -1,0 +1,1 @@
+"""Raw data: posted, split, shared, cross-validated, removed."""

@@ -1,0 +1,1 @@
+"""The front door of the API: who asks, what is read, how errors are answered."""

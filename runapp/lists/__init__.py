@@ -1,0 +1,1 @@
+"""What is asked of a list, and how far it has changed."""

@@ -1,0 +1,1 @@
+"""Health, doctor and metrics."""

@@ -1,0 +1,1 @@
+"""What runs in the fork, where participant code shares its process."""

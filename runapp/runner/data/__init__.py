@@ -1,0 +1,1 @@
+"""Arrays and data frames in files, and labels."""

@@ -1,0 +1,1 @@
+"""What runs use, by control groups or by the tree of processes."""

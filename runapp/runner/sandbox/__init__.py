@@ -1,0 +1,1 @@
+"""The seal of a run, and the steps into it."""

@@ -1,0 +1,1 @@
+"""What a worker promises of every run, and trying to break it."""

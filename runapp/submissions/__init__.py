@@ -1,0 +1,1 @@
+"""Posting folds and their code, one or many; handing out predictions."""

@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve check format soak bench bench-overhead openapi requirements clean
+.PHONY: help demo test serve check format soak bench bench-overhead openapi settings requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench
 
 openapi: $(READY) ## Write docs/openapi.yaml anew, as the code has it.
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+settings: $(READY) ## Write docs/settings.md anew, as the code has it.
+	$(RUN) -m datarun.variables > docs/settings.md
 
 requirements: ## Pin every package anew (needs uv).
 	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \

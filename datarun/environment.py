@@ -131,7 +131,7 @@ def read_networks() -> list[IPv4Network | IPv6Network]:
         return [ip_network(word) for word in read_list("DATARUN_METRICS_NETWORKS")]
     except ValueError as error:
         raise ImproperlyConfigured(
-            "DATARUN_METRICS_NETWORKS must be networks like 10.1.0.0/16, with commas between them."
+            "DATARUN_METRICS_NETWORKS must be networks such as 10.1.0.0/16, separated by commas."
         ) from error
 
 
@@ -150,7 +150,7 @@ def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
     unknown = sorted(names - set(Promise))
     if unknown:
         raise ImproperlyConfigured(
-            f"{name} names {', '.join(unknown)}; allowed are: {', '.join(Promise)}."
+            f"{name} has unknown promises: {', '.join(unknown)}. Allowed: {', '.join(Promise)}."
         )
     return frozenset(map(Promise, names))
 
@@ -167,7 +167,7 @@ def read_home(*, default: Path) -> Path:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ImproperlyConfigured(f"DATARUN_HOME cannot be made: {error}.") from error
+        raise ImproperlyConfigured(f"DATARUN_HOME cannot be created: {error}.") from error
     return home
 
 

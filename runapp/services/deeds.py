@@ -98,7 +98,7 @@ def _prioritise(priority: str) -> Callable[[Seen], object]:
     def change(fold: SubmissionFold) -> None:
         # Unlike the other deeds it leaves the fold as it was shown.
         if fold.phase == Phase.WAITING and fold.priority == priority:
-            raise Conflict(f"It has priority {priority} already.")
+            raise Conflict(f"It already has priority {priority}.")
         change_priority(fold=fold, priority=priority)
 
     return lambda seen: steer(seen=seen, deed=change)
@@ -109,9 +109,9 @@ def _give_priority(priority: str, *, name: str, sentence: str) -> Deed:
         name=name,
         title=f"Priority {priority}",
         sentence=sentence,
-        outcome=f"It has priority {priority}.",
+        outcome=f"It now has priority {priority}.",
         do=_prioritise(priority),
-        takes="Only waiting folds of the other priority are taken.",
+        takes="Only waiting folds of the other priority can be changed.",
         phases=(Phase.WAITING,),
         priority=priority,
     )
@@ -120,22 +120,22 @@ def _give_priority(priority: str, *, name: str, sentence: str) -> Deed:
 CANCEL = Deed(
     name="cancel",
     title="Cancel",
-    sentence="Waiting folds end now, running ones within seconds.",
-    outcome="It ends.",
+    sentence="Waiting folds end immediately, running folds within seconds.",
+    outcome="It was cancelled.",
     do=_cancel,
-    takes="Only waiting and running folds are cancelled.",
+    takes="Only waiting and running folds can be cancelled.",
     phases=(Phase.WAITING, Phase.RUNNING),
 )
 RERUN = Deed(
     name="rerun",
     title="Run again",
     sentence="Finished folds lose their results and go back into the queue.",
-    outcome="It waits again.",
+    outcome="It is waiting again.",
     do=_rerun,
-    takes="Only folds that have ended are run again.",
+    takes="Only folds that have ended can be run again.",
     phases=(Phase.DONE,),
     wakes=True,
 )
-HIGH = _give_priority("H", name="high", sentence="They are run before all of priority L.")
-LOW = _give_priority("L", name="low", sentence="They are run after all of priority H.")
+HIGH = _give_priority("H", name="high", sentence="They run before all folds of priority L.")
+LOW = _give_priority("L", name="low", sentence="They run after all folds of priority H.")
 DEEDS = {deed.name: deed for deed in (CANCEL, RERUN, HIGH, LOW)}

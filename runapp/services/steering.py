@@ -63,7 +63,7 @@ def steer(*, seen: Seen, deed: Callable[[SubmissionFold], object]) -> Submission
     with publishing():
         fold = SubmissionFold.objects.select_for_update().filter(pk=seen.pk).first()
         if fold is None:
-            raise NotFound("It is no more.")
+            raise NotFound("It no longer exists.")
         _check_unchanged(fold, seen)
         deed(fold)
     return fold
@@ -85,7 +85,7 @@ def rerun_fold(*, seen: Seen) -> SubmissionFold:
         # The dataset first, like whoever adds a fold to it.
         raw_data = RawData.objects.filter(folds=seen.pk).first()
         if raw_data is None:
-            raise NotFound("It is no more.")
+            raise NotFound("It no longer exists.")
         if lock_state(raw_data) == RawData.State.ERROR:
             raise Conflict("Its dataset's split has failed.")
         fold = steer(seen=seen, deed=_put_back)
@@ -112,12 +112,12 @@ def _put_back(fold: SubmissionFold) -> None:
 def _check_unchanged(fold: SubmissionFold, seen: Seen) -> None:
     now = (fold.attempt, fold.phase, fold.queued_at)
     if now != (seen.attempt, seen.phase, seen.queued_at):
-        raise Conflict(f"It changed meanwhile: {_describe(fold)}.")
+        raise Conflict(f"It has changed in the meantime: {_describe(fold)}.")
 
 
 def _describe(fold: SubmissionFold) -> str:
     if fold.phase == Phase.DONE:
-        return f"already ended, {fold.error_code or fold.state}"
+        return f"it has ended with {fold.error_code or fold.state}"
     if fold.phase == Phase.RUNNING:
-        return f"it runs, attempt {fold.attempt}"
-    return "it waits"
+        return f"it is running, attempt {fold.attempt}"
+    return "it is waiting"

@@ -192,7 +192,7 @@ def test_tokens_lists_what_has_not_expired_without_keys() -> None:
 def test_tokens_tells_when_there_is_none() -> None:
     User.objects.create_user("ada")
 
-    assert run("tokens", "ada") == "No token.\n"
+    assert run("tokens", "ada") == "No tokens.\n"
 
 
 def test_revoketoken_revokes_that_one() -> None:

@@ -119,8 +119,8 @@ def test_unknown_promises_are_refused_with_those_that_are_known(
         read_promises(NAME, DEFAULT_REQUIRED)
 
     assert str(caught.value) == (
-        "DATARUN_REQUIRED_PROMISES names Files, flies; allowed are: network, files, labels, "
-        "neighbours, processes, memory, cpu, scratch, kernel."
+        "DATARUN_REQUIRED_PROMISES has unknown promises: Files, flies. Allowed: network, files, "
+        "labels, neighbours, processes, memory, cpu, scratch, kernel."
     )
 
 
@@ -201,7 +201,7 @@ def test_empty_variable_is_the_database_of_the_home(monkeypatch: pytest.MonkeyPa
 def test_home_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARUN_HOME", "/dev/null/home")
 
-    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be made"):
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be created"):
         read_home(default=Path("/nowhere"))
 
 

@@ -1,4 +1,4 @@
-"""Makes an account."""
+"""Create an account that can sign in with a name and a password."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ class Command(BaseCommand):
         parser.add_argument("password")
         role = parser.add_mutually_exclusive_group()
         role.add_argument(
-            "--superuser", action="store_true", help="sees every account's rows and the admin site"
+            "--superuser",
+            action="store_true",
+            help="can see every account's rows and use the admin site",
         )
         role.add_argument(
             "--operator",
             action="store_true",
-            help="joins the operators' group (DATARUN_OPERATORS), which is created if needed",
+            help="joins the operators' group (DATARUN_OPERATORS), which is created if necessary",
         )
 
     def handle(self, *args: Any, name: str, email: str, password: str, **options: Any) -> None:
@@ -50,7 +52,7 @@ class Command(BaseCommand):
                     group, _ = Group.objects.get_or_create(name=settings.OPERATORS_GROUP)
                     account.groups.add(group)
         except IntegrityError as error:
-            raise CommandError(f"The name {name!r} is taken.") from error
+            raise CommandError(f"The name {name!r} is already taken.") from error
         kind = "superuser" if is_superuser else "operator" if is_operator else "user"
         self.stdout.write(f"Created the {kind} {name}.")
 

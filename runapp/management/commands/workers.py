@@ -1,4 +1,4 @@
-"""Lists the workers: where they are, what they run, when they were last heard of."""
+"""List the workers: where they are, what they are running, when they were last heard from."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from runapp.views.ops.folds import read_search
 
 FEW = 10
 _NAMES = [field.name for field in fields(Search)]
-_NOT_WHOLE = "The form is not whole. Go back, and choose again."
+_NOT_WHOLE = "The form is incomplete. Go back and try again."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def confirm_sweep(request: HttpRequest, deed: Deed) -> HttpResponse:
     search = read_search(request.POST)
     prospect = foresee(deed=deed, search=search)
     if not prospect.fitting.number:
-        return _show_hints(request, deed, search.explain() or ["No fold fits."])
+        return _show_hints(request, deed, search.explain() or ["No folds match."])
     context = {
         **_tell(request, prospect.sweep),
         "prospect": prospect,

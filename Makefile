@@ -10,7 +10,7 @@ PROCESSES ?= $(shell expr 2 \* $$(nproc))
 SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rest test-all serve check format soak bench bench-overhead openapi requirements clean
+.PHONY: help demo test test-rest test-all serve check format soak bench bench-overhead openapi settings requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,7 +51,7 @@ check: $(TESTABLE) ## Check format, lint, types and the import contract.
 	$(VENV)/bin/lint-imports
 	$(RUN) manage.py makemigrations --check --dry-run --verbosity 0
 
-format: $(TESTABLE) ## Format the code and mend what the linter can mend.
+format: $(TESTABLE) ## Format the code and fix what the linter can fix.
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
@@ -73,13 +73,16 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead
 
-openapi: $(READY) ## Write docs/openapi.yaml anew, as the code has it.
+openapi: $(READY) ## Regenerate docs/openapi.yaml from the code.
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+settings: $(READY) ## Regenerate docs/settings.md from the code.
+	$(RUN) -m datarun.variables > docs/settings.md
 
 COMPILE := uv pip compile --universal --python-version 3.11 --no-annotate --no-header \
 	--no-emit-find-links --quiet pyproject.toml
 
-requirements: ## Pin every package anew (needs uv).
+requirements: ## Pin all packages again (needs uv).
 	{ echo "# What runs the product, every package at an exact version. Made by \`make requirements\`"; \
 		echo "# from pyproject.toml; what its tests need besides is in requirements-dev.txt."; \
 		$(COMPILE) --upgrade; } > requirements.new

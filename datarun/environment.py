@@ -15,26 +15,54 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from datarun.logs import Form
+from datarun.variables import VARIABLES
 from runapp.runner.selftest.promises import Promise
 from runapp.storage.location import BadLocation, S3Location, parse_location
 
 env = environ.Env()
 
 
-def read_whole_number(name: str, default: int, *, least: int = 0) -> int:
-    """Read a whole number of at least `least`.
+def read_whole_number(name: str, default: int | None = None) -> int:
+    """Read a whole number of at least what the variable allows.
+
+    Parameters
+    ----------
+    name : str
+        One of `datarun.variables`.
+    default : int, optional
+        The default of a variable whose table has none.
 
     Raises
     ------
     ImproperlyConfigured
         When the variable holds anything else.
     """
+    variable = VARIABLES[name]
     text = os.environ.get(name, "").strip()
     if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise ImproperlyConfigured(f"{name} must be a whole number of at least {least}.")
+        value = variable.default if default is None else default
+        assert isinstance(value, int)
+        return value
+    if not text.isascii() or not text.isdigit() or int(text) < variable.least:
+        raise ImproperlyConfigured(f"{name} must be a whole number of at least {variable.least}.")
     return int(text)
+
+
+def read_text(name: str) -> str:
+    """Read a text; a variable that is set but empty is an empty text."""
+    default = VARIABLES[name].default
+    assert isinstance(default, str)
+    return os.environ.get(name, default).strip()
+
+
+def read_list(name: str) -> list[str]:
+    """Read words with commas between them."""
+    return [word.strip() for word in read_text(name).split(",") if word.strip()]
+
+
+def read_flag(name: str) -> bool:
+    """Read a flag: on, true, yes, y, ok or a number other than 0 turns it on."""
+    return bool(env.parse_value(read_text(name), bool))
 
 
 def read_quota(name: str) -> int | None:
@@ -45,22 +73,22 @@ def read_quota(name: str) -> int | None:
     ImproperlyConfigured
         When the variable holds anything else.
     """
-    return read_whole_number(name, 0) if os.environ.get(name, "").strip() else None
+    return read_whole_number(name) if os.environ.get(name, "").strip() else None
 
 
 def read_web_threads() -> int:
     """Return how many requests a process of the web server serves at once."""
-    return read_whole_number("DATARUN_WEB_THREADS", 16, least=1)
+    return read_whole_number("DATARUN_WEB_THREADS")
 
 
 def read_web_waiters() -> int:
     """Return how many requests it may hold besides until there is something new."""
-    return read_whole_number("DATARUN_WEB_WAITERS", 32)
+    return read_whole_number("DATARUN_WEB_WAITERS")
 
 
 def read_body_seconds() -> int:
     """Return how long a request's body may take, beside what its size is given."""
-    return read_whole_number("DATARUN_BODY_SECONDS", 60, least=1)
+    return read_whole_number("DATARUN_BODY_SECONDS")
 
 
 def read_log_form() -> Form:
@@ -99,12 +127,11 @@ def read_networks() -> list[IPv4Network | IPv6Network]:
     ImproperlyConfigured
         When one of them is not a network.
     """
-    text = os.environ.get("DATARUN_METRICS_NETWORKS", "127.0.0.0/8,::1/128")
     try:
-        return [ip_network(word.strip()) for word in text.split(",") if word.strip()]
+        return [ip_network(word) for word in read_list("DATARUN_METRICS_NETWORKS")]
     except ValueError as error:
         raise ImproperlyConfigured(
-            "DATARUN_METRICS_NETWORKS must be networks like 10.1.0.0/16, with commas between them."
+            "DATARUN_METRICS_NETWORKS must be networks such as 10.1.0.0/16, separated by commas."
         ) from error
 
 
@@ -123,7 +150,7 @@ def read_promises(name: str, default: frozenset[Promise]) -> frozenset[Promise]:
     unknown = sorted(names - set(Promise))
     if unknown:
         raise ImproperlyConfigured(
-            f"{name} names {', '.join(unknown)}; allowed are: {', '.join(Promise)}."
+            f"{name} has unknown promises: {', '.join(unknown)}. Allowed: {', '.join(Promise)}."
         )
     return frozenset(map(Promise, names))
 
@@ -140,7 +167,7 @@ def read_home(*, default: Path) -> Path:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ImproperlyConfigured(f"DATARUN_HOME cannot be made: {error}.") from error
+        raise ImproperlyConfigured(f"DATARUN_HOME cannot be created: {error}.") from error
     return home
 
 

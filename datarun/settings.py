@@ -13,7 +13,9 @@ from datarun.environment import (
     list_secrets,
     read_cache,
     read_database,
+    read_flag,
     read_home,
+    read_list,
     read_log_form,
     read_networks,
     read_promises,
@@ -21,6 +23,7 @@ from datarun.environment import (
     read_secret_key,
     read_static_root,
     read_storage,
+    read_text,
     read_web_threads,
     read_web_waiters,
     read_whole_number,
@@ -33,13 +36,13 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATARUN_HOME = read_home(default=BASE_DIR / "var")
 
 SECRET_KEY = read_secret_key(home=DATARUN_HOME)
-DEBUG = env.bool("DATARUN_DEBUG", default=False)
-ALLOWED_HOSTS = env.list("DATARUN_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("DATARUN_TRUSTED_ORIGINS", default=[])
+DEBUG = read_flag("DATARUN_DEBUG")
+ALLOWED_HOSTS = read_list("DATARUN_ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = read_list("DATARUN_TRUSTED_ORIGINS")
 
 # Behind a proxy of our own that ends TLS and says so: all else is sent to https, for a year.
 # What other names of the domain do is not ours to say, nor that browsers know of it beforehand.
-TLS = env.bool("DATARUN_TLS", default=False)
+TLS = read_flag("DATARUN_TLS")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TLS else None
 CSRF_FAILURE_VIEW = "runapp.views.plain.answer_stale_form"
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TLS
@@ -51,7 +54,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 
 # How many proxies of our own stand before the web server and add to X-Forwarded-For.
-PROXIES = read_whole_number("DATARUN_PROXIES", 0)
+PROXIES = read_whole_number("DATARUN_PROXIES")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -88,7 +91,7 @@ MIDDLEWARE = [
 ]
 
 # Scripts of other origins, which bring a token or a password of their own, and never a cookie.
-CORS_ALLOWED_ORIGINS = env.list("DATARUN_CORS_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = read_list("DATARUN_CORS_ORIGINS")
 CORS_URLS_REGEX = r"^/runapp/"
 CORS_ALLOW_CREDENTIALS = False
 CORS_ALLOW_HEADERS = ["authorization", "content-type", "if-none-match", "prefer"]
@@ -151,8 +154,8 @@ AUTHENTICATION_BACKENDS = [
 # Wrong passwords of one name from one address, after which neither is tried for a while
 # (accounts/passwords.py).
 AXES_HANDLER = "runapp.accounts.passwords.SignInHandler"
-AXES_FAILURE_LIMIT = read_whole_number("DATARUN_SIGN_IN_FAILURES", 10, least=1)
-AXES_COOLOFF_TIME = timedelta(seconds=read_whole_number("DATARUN_LOCKOUT_SECONDS", 900, least=1))
+AXES_FAILURE_LIMIT = read_whole_number("DATARUN_SIGN_IN_FAILURES")
+AXES_COOLOFF_TIME = timedelta(seconds=read_whole_number("DATARUN_LOCKOUT_SECONDS"))
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
@@ -196,9 +199,9 @@ MIGRATION_MODULES = {"knox": None}
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
 
 # The group whose members may post datasets; without one every account may.
-ORGANISERS_GROUP = os.environ.get("DATARUN_ORGANISERS", "").strip()
+ORGANISERS_GROUP = read_text("DATARUN_ORGANISERS")
 # The group whose members see the state of everything, and may cancel, pause and re-prioritise.
-OPERATORS_GROUP = os.environ.get("DATARUN_OPERATORS", "operators").strip()
+OPERATORS_GROUP = read_text("DATARUN_OPERATORS")
 
 # What an account may have and do, unless its own quota says otherwise; None is no limit.
 QUOTAS = {
@@ -216,67 +219,67 @@ CACHES = {"default": read_cache()}
 
 # What a request may carry. Files and arrays are compressed on the wire, so the body and what it
 # inflates to are bounded apart.
-MAX_BODY_BYTES = read_whole_number("DATARUN_MAX_BODY_MB", 512, least=1) * 2**20
-MAX_INFLATED_BYTES = read_whole_number("DATARUN_MAX_INFLATED_MB", 2048, least=1) * 2**20
-MAX_SUBMISSION_BYTES = read_whole_number("DATARUN_MAX_SUBMISSION_MB", 16, least=1) * 2**20
-MAX_FILES = read_whole_number("DATARUN_MAX_FILES", 100, least=1)
-MAX_INDICES = read_whole_number("DATARUN_MAX_INDICES", 50_000_000, least=1)
-MAX_PREDICTIONS_BYTES = read_whole_number("DATARUN_MAX_PREDICTIONS_MB", 256, least=1) * 2**20
-MAX_LISTED_IDS = read_whole_number("DATARUN_MAX_LISTED_IDS", 10_000, least=1)
+MAX_BODY_BYTES = read_whole_number("DATARUN_MAX_BODY_MB") * 2**20
+MAX_INFLATED_BYTES = read_whole_number("DATARUN_MAX_INFLATED_MB") * 2**20
+MAX_SUBMISSION_BYTES = read_whole_number("DATARUN_MAX_SUBMISSION_MB") * 2**20
+MAX_FILES = read_whole_number("DATARUN_MAX_FILES")
+MAX_INDICES = read_whole_number("DATARUN_MAX_INDICES")
+MAX_PREDICTIONS_BYTES = read_whole_number("DATARUN_MAX_PREDICTIONS_MB") * 2**20
+MAX_LISTED_IDS = read_whole_number("DATARUN_MAX_LISTED_IDS")
 
 # Limits of a fold: what counts when a dataset says nothing, and the most that it may ask for.
 # The host's memory is not all for folds: the system, the database and the keepers need some.
-MEMORY_RESERVE_MB = read_whole_number("DATARUN_MEMORY_RESERVE_MB", 512)
+MEMORY_RESERVE_MB = read_whole_number("DATARUN_MEMORY_RESERVE_MB")
 _HOST_MEMORY_MB = max(psutil.virtual_memory().total // 2**20 - MEMORY_RESERVE_MB, 256)
 MAX_LIMITS = {
-    "wall_seconds": read_whole_number("DATARUN_MAX_WALL_SECONDS", 86_400, least=1),
-    "cpu_seconds": read_whole_number("DATARUN_MAX_CPU_SECONDS", 86_400, least=1),
-    "memory_mb": read_whole_number("DATARUN_MAX_MEMORY_MB", _HOST_MEMORY_MB, least=1),
-    "processes": read_whole_number("DATARUN_MAX_PROCESSES", 512, least=1),
-    "scratch_mb": read_whole_number("DATARUN_MAX_SCRATCH_MB", 4096, least=1),
-    "output_kb": read_whole_number("DATARUN_MAX_OUTPUT_KB", 4096, least=1),
+    "wall_seconds": read_whole_number("DATARUN_MAX_WALL_SECONDS"),
+    "cpu_seconds": read_whole_number("DATARUN_MAX_CPU_SECONDS"),
+    "memory_mb": read_whole_number("DATARUN_MAX_MEMORY_MB", _HOST_MEMORY_MB),
+    "processes": read_whole_number("DATARUN_MAX_PROCESSES"),
+    "scratch_mb": read_whole_number("DATARUN_MAX_SCRATCH_MB"),
+    "output_kb": read_whole_number("DATARUN_MAX_OUTPUT_KB"),
 }
 _LIMITS_UNLESS_SAID = {
-    "wall_seconds": read_whole_number("DATARUN_WALL_SECONDS", 600, least=1),
-    "cpu_seconds": read_whole_number("DATARUN_CPU_SECONDS", 600, least=1),
-    "memory_mb": read_whole_number("DATARUN_MEMORY_MB", 2048, least=1),
-    "processes": read_whole_number("DATARUN_PROCESSES", 64, least=1),
-    "scratch_mb": read_whole_number("DATARUN_SCRATCH_MB", 256, least=1),
-    "output_kb": read_whole_number("DATARUN_OUTPUT_KB", 256, least=1),
+    "wall_seconds": read_whole_number("DATARUN_WALL_SECONDS"),
+    "cpu_seconds": read_whole_number("DATARUN_CPU_SECONDS"),
+    "memory_mb": read_whole_number("DATARUN_MEMORY_MB"),
+    "processes": read_whole_number("DATARUN_PROCESSES"),
+    "scratch_mb": read_whole_number("DATARUN_SCRATCH_MB"),
+    "output_kb": read_whole_number("DATARUN_OUTPUT_KB"),
 }
 # A small host's maximum also bounds what counts without a word; datasets answer it as in force.
 DEFAULT_LIMITS = {name: min(value, MAX_LIMITS[name]) for name, value in _LIMITS_UNLESS_SAID.items()}
-MAX_PART_BYTES = read_whole_number("DATARUN_MAX_PART_MB", 16_384, least=1) * 2**20
-SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS", 3600, least=1)
+MAX_PART_BYTES = read_whole_number("DATARUN_MAX_PART_MB") * 2**20
+SPLIT_WALL_SECONDS = read_whole_number("DATARUN_SPLIT_WALL_SECONDS")
 
 # Storage: blobs, and scratch folders of running folds. Blobs are read below STORAGE_ROOT, which is
 # the storage itself or, where there is a remote one, this machine's cache of it.
 STORAGE_ROOT, STORAGE_REMOTE = read_storage(home=DATARUN_HOME)
-CACHE_BYTES = read_whole_number("DATARUN_CACHE_MB", 10_240, least=1) * 2**20
+CACHE_BYTES = read_whole_number("DATARUN_CACHE_MB") * 2**20
 SCRATCH_ROOT = DATARUN_HOME / "scratch"
 # With less on a disk that it writes to, this machine is not ready for work (/health/ready).
-LEAST_FREE_BYTES = read_whole_number("DATARUN_LEAST_FREE_MB", 1024) * 2**20
+LEAST_FREE_BYTES = read_whole_number("DATARUN_LEAST_FREE_MB") * 2**20
 INLINE_PREDICTIONS_BYTES = 64 * 1024
 
 # Who may read /metrics: who has the token, and who asks from one of the networks.
-METRICS_TOKEN = os.environ.get("DATARUN_METRICS_TOKEN", "").strip()
+METRICS_TOKEN = read_text("DATARUN_METRICS_TOKEN")
 METRICS_NETWORKS = read_networks()
 # Less fine than django-prometheus has it: there is one series for each bucket, view and method.
 PROMETHEUS_LATENCY_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, float("inf"))
 
 # Scheduling. A claim is held under a lease that its worker renews; an expired one goes back.
-LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS", 20, least=2)
-HEARTBEAT_SECONDS = read_whole_number("DATARUN_HEARTBEAT_SECONDS", 5, least=1)
-MAX_ATTEMPTS = read_whole_number("DATARUN_MAX_ATTEMPTS", 3, least=1)
+LEASE_SECONDS = read_whole_number("DATARUN_LEASE_SECONDS")
+HEARTBEAT_SECONDS = read_whole_number("DATARUN_HEARTBEAT_SECONDS")
+MAX_ATTEMPTS = read_whole_number("DATARUN_MAX_ATTEMPTS")
 # The most folds of one account that run at once; 0 is no cap.
-ACCOUNT_CAP = read_whole_number("DATARUN_ACCOUNT_CAP", 0)
-SHUTDOWN_GRACE_SECONDS = read_whole_number("DATARUN_SHUTDOWN_GRACE_SECONDS", 10)
+ACCOUNT_CAP = read_whole_number("DATARUN_ACCOUNT_CAP")
+SHUTDOWN_GRACE_SECONDS = read_whole_number("DATARUN_SHUTDOWN_GRACE_SECONDS")
 
 # What a worker must keep, as its self-test finds, before it takes any work.
 REQUIRED_PROMISES = read_promises("DATARUN_REQUIRED_PROMISES", DEFAULT_REQUIRED)
 
 # Serving from one machine (`manage.py serve`).
-PORT = read_whole_number("DATARUN_PORT", 8000)
+PORT = read_whole_number("DATARUN_PORT")
 SLOTS = read_whole_number("DATARUN_SLOTS", os.cpu_count() or 1)
 
 # A message is a hint that something waits: it carries no data, is acknowledged early and goes

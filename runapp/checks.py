@@ -20,8 +20,8 @@ def check_settings_agree(**_: Any) -> list[checks.CheckMessage]:
     if settings.HEARTBEAT_SECONDS * 2 > settings.LEASE_SECONDS:
         messages.append(
             checks.Error(
-                f"A worker beats every {settings.HEARTBEAT_SECONDS} s, but a claim holds only "
-                f"{settings.LEASE_SECONDS} s: one beat that is late would lose a fold.",
+                f"Workers send a heartbeat every {settings.HEARTBEAT_SECONDS} s, but a claim is "
+                f"valid for {settings.LEASE_SECONDS} s only: one late heartbeat would lose a fold.",
                 hint="Make DATARUN_LEASE_SECONDS at least twice DATARUN_HEARTBEAT_SECONDS.",
                 id="datarun.E001",
             )
@@ -30,9 +30,9 @@ def check_settings_agree(**_: Any) -> list[checks.CheckMessage]:
     if not all(map(_is_broker, settings.CELERY_BROKER_URL.split(";"))):
         messages.append(
             checks.Error(
-                "CELERY_BROKER_URL does not name a broker that datarun knows.",
-                hint="It looks like amqp://user:password@host:5672/vhost or redis://host:6379/0, "
-                "or is left empty.",
+                "CELERY_BROKER_URL does not name a broker that datarun supports.",
+                hint="Use amqp://user:password@host:5672/vhost or redis://host:6379/0, "
+                "or leave it empty.",
                 id="datarun.E002",
             )
         )
@@ -78,7 +78,7 @@ def check_required_promises(**_: Any) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"Workers take folds without keeping: {name_promises(missing)}.",
+            f"Workers take folds without keeping these promises: {name_promises(missing)}.",
             hint="Add them to DATARUN_REQUIRED_PROMISES, or run only code that you trust.",
             id="datarun.W001",
         )

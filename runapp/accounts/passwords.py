@@ -37,7 +37,7 @@ from runapp.common.outages import is_read_only
 
 logger = logging.getLogger(__name__)
 
-LOCKED = "Too many wrong passwords came from this address; try again later."
+LOCKED = "Too many wrong passwords from this address; try again later."
 # What is counted as one where the address of a request is not known.
 _NOWHERE = "::"
 _MOST_NAME = 255  # of axes' column
@@ -227,7 +227,9 @@ def change_password(*, account: User, old_password: str, new_password: str, requ
         When too many wrong ones came before it.
     """
     if not sign_in(account=account, name=account.username, password=old_password, request=request):
-        raise InvalidInput("This is not the password.", field="old_password", code="wrong_password")
+        raise InvalidInput(
+            "The old password is wrong.", field="old_password", code="wrong_password"
+        )
     try:
         validate_password(new_password, user=account)
     except ValidationError as error:

@@ -17,5 +17,5 @@ def find_account(name: str) -> User:
     try:
         account: User = User.objects.get_by_natural_key(User.normalize_username(name))
     except User.DoesNotExist as error:
-        raise CommandError(f"There is no account {name!r}; make it with createuser.") from error
+        raise CommandError(f"There is no account {name!r}. Use createuser to create it.") from error
     return account

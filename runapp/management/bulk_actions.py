@@ -50,7 +50,7 @@ def run_bulk_action(
     for sentence, number in refused.most_common():
         errors.write(f"{number} not done: {sentence}")
     if refused:
-        raise CommandError(f"{refused.total()} refused.")
+        raise CommandError(f"{refused.total()} folds were refused.")
 
 
 def _tell(prospect: Prospect) -> str:
@@ -58,15 +58,17 @@ def _tell(prospect: Prospect) -> str:
     return "\n".join(
         (
             f"{action.title}: {action.takes} {action.sentence}",
-            f"Searched for: {words or 'nothing; these are all folds of all accounts'}.",
-            f"Folds that fit: {prospect.fitting}. It can be done to {prospect.able} of them.",
+            f"Searched for: {words or 'nothing, so these are all folds of all accounts'}.",
+            f"Matching folds: {prospect.fitting}. The action applies to {prospect.able} of them.",
         )
     )
 
 
 def _ask(action: FoldAction) -> None:
     if not sys.stdin.isatty():
-        raise CommandError("Nothing was done: nobody can be asked; --yes does it without.")
+        raise CommandError(
+            "Nothing was done: there is no terminal to ask for confirmation. Use --yes to skip it."
+        )
     try:
         answer = input(f"{action.title}? [y/N] ")
     except EOFError:
@@ -83,5 +85,5 @@ def _do_rounds(sweep: BulkAction, out: OutputWrapper) -> Counter[str]:
         refused.update(
             {sentence: len(keys) for sentence, keys in group_refusals(done.refusals).items()}
         )
-        out.write(f"{n_done} done, {refused.total()} not.")
+        out.write(f"{n_done} done, {refused.total()} not done.")
     return refused

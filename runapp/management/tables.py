@@ -19,7 +19,7 @@ def check_tables_exist() -> None:
         raise CommandError(f"The database does not answer: {cause}") from error
     if "runapp_accesstoken" not in tables:
         raise CommandError(
-            "The database has no tables yet; start serve once, or run manage.py migrate."
+            "The database has no tables yet. Start serve once, or run manage.py migrate."
         )
 
 

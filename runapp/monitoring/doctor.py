@@ -55,7 +55,7 @@ def _find_out(name: str, look: Look) -> Finding:
     try:
         return look()
     except Error:
-        return Finding(Level.FAIL, "Not known without the database and its tables.")
+        return Finding(Level.FAIL, "This cannot be checked without the database and its tables.")
     except Exception as error:
         logger.exception("the check of %s failed", name)
         return Finding(Level.FAIL, f"It could not be checked: {error}.")
@@ -77,7 +77,7 @@ def check_settings() -> Finding:
     found = checks.run_checks(include_deployment_checks=True)
     messages = [message for message in found if message.id not in _ELSEWHERE]
     if not messages:
-        return Finding(Level.OK, "The settings agree.")
+        return Finding(Level.OK, "The settings are consistent.")
     is_error = any(message.is_serious() for message in messages)
     return Finding(
         Level.FAIL if is_error else Level.WARN,
@@ -97,7 +97,7 @@ def check_database_options() -> Finding:
     odd = {name: value for name, value in found.items() if value not in wanted[name][1]}
     if odd:
         told = ", ".join(f"{name} is {value}" for name, value in odd.items())
-        advice = "Let DATABASE_URL and the server leave these as they are by default."
+        advice = "Leave these at their defaults in DATABASE_URL and on the server."
         return Finding(Level.WARN, f"The database's options: {told}.", advice)
     told = ", ".join(f"{name} {value}" for name, value in found.items())
     return Finding(Level.OK, f"The database's options: {told}.")
@@ -128,7 +128,7 @@ def check_blobs() -> Finding:
             newest.bin.measure(kind=Kind.RAW, digest=digest)
     except DatarunError as error:
         advice = (
-            "See that DATARUN_STORAGE_URL names the storage of this database, mounted and whole."
+            "Check that DATARUN_STORAGE_URL is the storage of this database, mounted and complete."
         )
         sentence = f"Files of the newest dataset ({newest.pk}) are not found in the storage."
         return Finding(Level.FAIL, sentence, advice, str(error.__cause__ or error.message))
@@ -138,12 +138,12 @@ def check_blobs() -> Finding:
 def check_cache() -> Finding:
     """Look whether requests can be counted for all web processes together."""
     if not settings.CACHES["default"]["BACKEND"].endswith("RedisCache"):
-        return Finding(Level.OK, "Each web process counts requests by itself.")
+        return Finding(Level.OK, "Each web process counts requests on its own.")
     try:
         cache.get("probe")
     except RedisError as error:
-        sentence = "The Redis of DATARUN_CACHE_URL does not answer; no request is counted."
-        return Finding(Level.WARN, sentence, "Start it, or mend DATARUN_CACHE_URL.", str(error))
+        sentence = "The Redis of DATARUN_CACHE_URL does not answer, so no request is counted."
+        return Finding(Level.WARN, sentence, "Start it, or correct DATARUN_CACHE_URL.", str(error))
     return Finding(Level.OK, "The Redis that counts requests answers.")
 
 
@@ -154,8 +154,8 @@ def check_clock() -> Finding:
     middle = before + (timezone.now() - before) / 2
     seconds = (now - middle).total_seconds()
     if abs(seconds) > MOST_APART_SECONDS:
-        sentence = f"The database's clock is {seconds:+.1f} s from this host's."
-        return Finding(Level.WARN, sentence, "Keep the clocks of all machines by NTP.")
+        sentence = f"The database's clock differs from this host's by {seconds:+.1f} s."
+        return Finding(Level.WARN, sentence, "Synchronise the clocks of all machines with NTP.")
     return Finding(Level.OK, f"The database's clock is within {abs(seconds):.1f} s of this host's.")
 
 
@@ -163,12 +163,12 @@ def check_sandbox(self_test: SelfTest) -> Finding:
     """Look whether a worker of this host would keep what is required of it."""
     broken = self_test.list_broken(settings.REQUIRED_PROMISES)
     if not self_test.was_made:
-        advice = "Mend storage and home first, where it writes; then see manage.py selftest."
-        sentence = f"Not known: {self_test.findings[0].detail}."
+        advice = "Fix the storage and the home, to which it writes; then run manage.py selftest."
+        sentence = f"Unknown: {self_test.findings[0].detail}."
         return Finding(Level.FAIL if broken else Level.WARN, sentence, advice)
     if broken:
         reasons = "; ".join(f"{finding.promise}: {finding.detail}" for finding in broken)
-        sentence = f"A worker takes no work here, as it does not keep: {reasons}."
+        sentence = f"A worker takes no work here, because it does not keep: {reasons}."
         advice = "Change the host (docs/deployment.md), or what DATARUN_REQUIRED_PROMISES requires."
         return Finding(Level.FAIL, sentence, advice)
     missing = [finding.promise for finding in self_test.findings if not finding.is_kept]
@@ -184,7 +184,7 @@ def check_metering(self_test: SelfTest) -> Finding:
     sentence = f"Runs are measured by {self_test.measured_by}."
     if "cgroup" in self_test.measured_by:
         return Finding(Level.OK, sentence)
-    advice = "Give the worker control groups: limits then hold exactly, and not by sampling."
+    advice = "Give the worker control groups: limits are then exact instead of sampled."
     return Finding(Level.WARN, sentence, advice)
 
 
@@ -195,8 +195,10 @@ def check_versions() -> Finding:
     if len(kinds) == 1:
         return Finding(Level.OK, "All live workers have the versions of this host.")
     differing = sorted({name for kind in kinds for name, _ in set(kind) ^ set(min(kinds))})
-    sentence = f"Versions differ among live workers and this host: {', '.join(differing)}."
-    return Finding(Level.WARN, sentence, "See manage.py workers; upgrade all of them to one.")
+    sentence = f"Versions differ between live workers and this host: {', '.join(differing)}."
+    return Finding(
+        Level.WARN, sentence, "Run manage.py workers, and upgrade all of them to the same versions."
+    )
 
 
 def _drop_kernel(versions: dict[str, str]) -> dict[str, str]:

@@ -73,9 +73,9 @@ def check_database() -> Finding:
         return _miss_database(error)
     if not takes_changes:
         advice = (
-            "See whether it is a standby, or was made read-only. Nothing is trained until then."
+            "Check whether it is a standby or was made read-only. Until then, nothing is trained."
         )
-        return Finding(Level.FAIL, "The database takes no changes, it can only be read.", advice)
+        return Finding(Level.FAIL, "The database is read-only.", advice)
     return Finding(Level.OK, f"{connection.display_name} answers.")
 
 
@@ -96,14 +96,14 @@ def check_migrations() -> Finding:
         return _miss_database(error)
     pending = [f"{app}.{name}" for app, name in _list_leaves() if (app, name) not in applied]
     if pending:
-        sentence = f"The database lacks migrations: {', '.join(pending)}."
+        sentence = f"The database is missing migrations: {', '.join(pending)}."
         return Finding(Level.FAIL, sentence, "Run manage.py migrate.")
     return Finding(Level.OK, "The database has all migrations.")
 
 
 def _miss_database(error: Error) -> Finding:
     sentence = "The database does not answer."
-    return Finding(Level.FAIL, sentence, "Start it, or mend DATABASE_URL.", _quote(error))
+    return Finding(Level.FAIL, sentence, "Start it, or correct DATABASE_URL.", _quote(error))
 
 
 def _quote(error: BaseException) -> str:
@@ -127,7 +127,7 @@ def check_broker() -> Finding:
             # Twice, as there may be several of which one lives, and without a pause.
             broker.ensure_connection(max_retries=1, interval_start=0)
     except REFUSALS as error:
-        advice = "Start it, or mend CELERY_BROKER_URL. Idle slots take nothing until it is back."
+        advice = "Start it, or correct CELERY_BROKER_URL. Idle slots take no work until it is back."
         return Finding(Level.FAIL, "The broker does not answer.", advice, _quote(error))
     return Finding(Level.OK, "The broker answers.")
 
@@ -137,10 +137,10 @@ def _check_broker_folder() -> Finding:
         settings.BROKER_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
         _try_folder(settings.BROKER_FOLDER)
     except OSError as error:
-        advice = "Make room or mend the rights of DATARUN_HOME."
-        sentence = "The broker's folder cannot be written."
+        advice = "Free some space, or correct the permissions of DATARUN_HOME."
+        sentence = "The broker's folder is not writable."
         return Finding(Level.FAIL, sentence, advice, _quote(error))
-    return Finding(Level.OK, "The broker's folder can be written.")
+    return Finding(Level.OK, "The broker's folder is writable.")
 
 
 def check_storage() -> Finding:
@@ -153,7 +153,7 @@ def check_storage() -> Finding:
         settings.STORAGE_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
         _try_folder(settings.STORAGE_ROOT)
     except (OSError, StorageAway) as error:
-        advice = "See that it is there, has room and lets this account in (DATARUN_STORAGE_URL)."
+        advice = "Check that it exists, has room and accepts this account (DATARUN_STORAGE_URL)."
         cause = _quote(error.__cause__ or error)
         return Finding(Level.FAIL, "The storage refuses or does not answer.", advice, cause)
     return Finding(Level.OK, "The storage can be written and read.")
@@ -165,7 +165,7 @@ def _try_folder(folder: Path) -> None:
         file.write(_NOTHING.encode())
         file.seek(0)
         if file.read() != _NOTHING.encode():
-            raise OSError("what was written was not read")
+            raise OSError("it did not return what was written")
 
 
 def list_rooms() -> dict[str, Room]:
@@ -187,17 +187,17 @@ def check_disk() -> Finding:
     try:
         rooms = list_rooms()
     except OSError as error:
-        advice = "See that home and storage are mounted."
-        sentence = "The disks cannot be looked at."
+        advice = "Check that the home and the storage are mounted."
+        sentence = "The disks cannot be checked."
         return Finding(Level.FAIL, sentence, advice, _quote(error))
     told = ", ".join(f"{name} {room.free_bytes // 2**20} MB" for name, room in rooms.items())
     scarce = [room for room in rooms.values() if room.free_bytes < least]
     if scarce:
         sentence = f"Free disk: {told}; less than {least // 2**20} MB."
-        advice = "Make room (manage.py prune), or lower DATARUN_LEAST_FREE_MB."
+        advice = "Free some space (manage.py prune), or lower DATARUN_LEAST_FREE_MB."
         return Finding(Level.FAIL, sentence, advice)
     if any(room.free_bytes < 2 * least for room in rooms.values()):
-        return Finding(Level.WARN, f"Free disk: {told}.", "Make room soon (manage.py prune).")
+        return Finding(Level.WARN, f"Free disk: {told}.", "Free some space soon (manage.py prune).")
     return Finding(Level.OK, f"Free disk: {told}.")
 
 
@@ -208,9 +208,9 @@ def check_workers() -> Finding:
     try:
         n_live = list_live_workers().count()
     except Error:
-        return Finding(Level.FAIL, "Workers are not known without the database.")
+        return Finding(Level.FAIL, "Workers cannot be checked without the database.")
     if not n_live:
-        advice = "Start one (manage.py worker); with DATARUN_SLOTS=0 none is expected."
+        advice = "Start one (manage.py worker), or set DATARUN_SLOTS=0 if none is expected."
         return Finding(Level.FAIL, "No worker is live.", advice)
     return Finding(Level.OK, f"{n_live} {'worker is' if n_live == 1 else 'workers are'} live.")
 

@@ -65,7 +65,7 @@ def steer(*, seen: Seen, action: Callable[[SubmissionFold], object]) -> Submissi
     with publishing():
         fold = SubmissionFold.objects.select_for_update().filter(pk=seen.pk).first()
         if fold is None:
-            raise NotFound("It is no more.")
+            raise NotFound("It no longer exists.")
         _check_unchanged(fold, seen)
         action(fold)
     return fold
@@ -87,7 +87,7 @@ def rerun_fold(*, seen: Seen) -> SubmissionFold:
         # The dataset first, like whoever adds a fold to it.
         raw_data = RawData.objects.filter(folds=seen.pk).first()
         if raw_data is None:
-            raise NotFound("It is no more.")
+            raise NotFound("It no longer exists.")
         if lock_state(raw_data) == RawData.State.ERROR:
             raise Conflict("Its dataset's split has failed.")
         fold = steer(seen=seen, action=_put_back)
@@ -114,15 +114,15 @@ def _put_back(fold: SubmissionFold) -> None:
 def _check_unchanged(fold: SubmissionFold, seen: Seen) -> None:
     now = (fold.attempt, fold.phase, fold.queued_at)
     if now != (seen.attempt, seen.phase, seen.queued_at):
-        raise Conflict(f"It changed meanwhile: {_describe(fold)}.")
+        raise Conflict(f"It has changed in the meantime: {_describe(fold)}.")
 
 
 def _describe(fold: SubmissionFold) -> str:
     if fold.phase == Phase.DONE:
-        return f"already ended, {fold.error_code or fold.state}"
+        return f"it has ended with {fold.error_code or fold.state}"
     if fold.phase == Phase.RUNNING:
-        return f"it runs, attempt {fold.attempt}"
-    return "it waits"
+        return f"it is running, attempt {fold.attempt}"
+    return "it is waiting"
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _prioritise(priority: str) -> Callable[[Seen], object]:
     def change(fold: SubmissionFold) -> None:
         # Unlike the other actions it leaves the fold as it was shown.
         if fold.phase == Phase.WAITING and fold.priority == priority:
-            raise Conflict(f"It has priority {priority} already.")
+            raise Conflict(f"It already has priority {priority}.")
         change_priority(fold=fold, priority=priority)
 
     return lambda seen: steer(seen=seen, action=change)
@@ -220,9 +220,9 @@ def _give_priority(priority: str, *, name: str, sentence: str) -> FoldAction:
         name=name,
         title=f"Priority {priority}",
         sentence=sentence,
-        outcome=f"It has priority {priority}.",
+        outcome=f"It now has priority {priority}.",
         do=_prioritise(priority),
-        takes="Only waiting folds of the other priority are taken.",
+        takes="Only waiting folds of the other priority can be changed.",
         phases=(Phase.WAITING,),
         priority=priority,
     )
@@ -231,22 +231,22 @@ def _give_priority(priority: str, *, name: str, sentence: str) -> FoldAction:
 CANCEL = FoldAction(
     name="cancel",
     title="Cancel",
-    sentence="Waiting folds end now, running ones within seconds.",
-    outcome="It ends.",
+    sentence="Waiting folds end immediately, running folds within seconds.",
+    outcome="It was cancelled.",
     do=_cancel,
-    takes="Only waiting and running folds are cancelled.",
+    takes="Only waiting and running folds can be cancelled.",
     phases=(Phase.WAITING, Phase.RUNNING),
 )
 RERUN = FoldAction(
     name="rerun",
     title="Run again",
     sentence="Finished folds lose their results and go back into the queue.",
-    outcome="It waits again.",
+    outcome="It is waiting again.",
     do=_rerun,
-    takes="Only folds that have ended are run again.",
+    takes="Only folds that have ended can be run again.",
     phases=(Phase.DONE,),
     wakes=True,
 )
-HIGH = _give_priority("H", name="high", sentence="They are run before all of priority L.")
-LOW = _give_priority("L", name="low", sentence="They are run after all of priority H.")
+HIGH = _give_priority("H", name="high", sentence="They run before all folds of priority L.")
+LOW = _give_priority("L", name="low", sentence="They run after all folds of priority H.")
 FOLD_ACTIONS = {action.name: action for action in (CANCEL, RERUN, HIGH, LOW)}

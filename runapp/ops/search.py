@@ -121,27 +121,29 @@ class Search:
             ("priority", self.priority, PRIORITIES),
         ):
             if value and value not in known:
-                yield f"There is no {name} {value}; there are: {', '.join(known)}."
+                yield f'"{value}" is not a valid {name} (use one of: {", ".join(known)}).'
         if self.submission and not _is_id(self.submission):
-            yield f"{self.submission} is no submission's id, which is a number."
+            yield f'"{self.submission}" is not a valid submission id (use a number).'
         for name, value in (("dataset", self.dataset), ("owner", self.owner)):
             if "\0" in value:
-                yield f"No {name} has such a name."
+                yield f"No {name} can have that name."
         if not _may_be_worker(self.worker):
-            yield "No worker has such a name."
+            yield "No worker can have that name."
         if self.older_than and _parse_age(self.older_than) is None:
-            yield f"{self.older_than} is no age; it looks like 90s, 30m, 2h or 1d."
+            yield f'"{self.older_than}" is not a valid age (use 30s, 5m, 2h, 1d).'
 
     def _explain_names(self) -> Iterator[str]:
         # PostgreSQL refuses to look for a NUL.
         if "\0" in f"{self.dataset}{self.owner}" or not _may_be_worker(self.worker):
             return
         if self.dataset and not self._find_datasets().exists():
-            yield f"There is no dataset {self.dataset}, by name or id."
+            yield f'There is no dataset with the name or id "{self.dataset}".'
         if self.owner and not User.objects.filter(username=self.owner).exists():
-            yield f"There is no account {self.owner}."
+            yield f'There is no account "{self.owner}".'
         if self.worker and not self._is_worker_known():
-            yield f"No worker's name begins with {self.worker}, and no fold was run by one."
+            yield (
+                f'No worker\'s name begins with "{self.worker}", and no such worker has run a fold.'
+            )
 
     def _is_worker_known(self) -> bool:
         # A slot's name begins with its worker's, so either may be what was typed.

@@ -58,5 +58,5 @@ def change_priority(*, fold: SubmissionFold, priority: str) -> None:
     waiting = SubmissionFold.objects.filter(pk=fold.pk, phase=Phase.WAITING)
     with publishing():
         if not touch(waiting, priority=priority):
-            raise Conflict("Only a waiting fold can change its priority.")
+            raise Conflict("Only the priority of a waiting fold can be changed.")
         audit.record(action=Action.PRIORITY_CHANGED, of=fold, facts={"priority": priority})

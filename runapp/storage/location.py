@@ -52,14 +52,14 @@ def parse_location(url: str) -> Path | S3Location:
         raise BadLocation(f"must look like {_FOLDER_FORM} or {_S3_FORM}.") from error
     if parts.scheme == "file":
         if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
-            raise BadLocation(f"must name a folder by its whole path, like {_FOLDER_FORM}.")
+            raise BadLocation(f"must name a folder by its absolute path, such as {_FOLDER_FORM}.")
         return Path(unquote(parts.path))
     if parts.scheme != "s3":
         raise BadLocation(f"must look like {_FOLDER_FORM} or {_S3_FORM}.")
     if not is_bare:
         raise BadLocation("must not hold credentials or a port: use the AWS_* variables.")
     if not parts.netloc or parts.fragment:
-        raise BadLocation(f"must name a bucket, like {_S3_FORM}.")
+        raise BadLocation(f"must name a bucket, such as {_S3_FORM}.")
     prefix = unquote(parts.path).strip("/")
     return S3Location(bucket=parts.netloc, prefix=prefix, **_parse_options(parts.query))
 
@@ -71,7 +71,7 @@ def _parse_options(query: str) -> dict[str, str]:
         raise BadLocation("must give each option once, with a value.")
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
-        raise BadLocation(f"has options that are not known; known are: {', '.join(_OPTIONS)}.")
+        raise BadLocation(f"has unknown options; the known ones are: {', '.join(_OPTIONS)}.")
     if not _is_endpoint(options.get("endpoint_url", "https://host")):
         raise BadLocation("must give endpoint_url as http://host:port or https://host:port.")
     if options.get("addressing_style", "auto") not in _ADDRESSING_STYLES:

@@ -241,7 +241,7 @@ def _reset_fold(
     rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id=posted.databoard_sf_id)
     fold = rows.select_for_update().first()
     if fold is None:
-        raise Conflict(f"Fold {posted.databoard_sf_id} changed meanwhile; post again.")
+        raise Conflict(f"Fold {posted.databoard_sf_id} has changed in the meantime; post it again.")
     if fold.submission_id != submission.pk:
         raise _belong_elsewhere(posted)
     Predictions.objects.filter(fold=fold).delete()

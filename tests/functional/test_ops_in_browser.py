@@ -131,7 +131,7 @@ def test_wrong_password_is_told_and_a_right_one_signs_in_and_out(
     with browsers.opening(browser, stage.service.host_url) as window:
         wrong = Account("", stage.operator.username, "not it", stage.service.folder)
         sign_in(window, wrong)
-        expect(window.page.get_by_role("alert")).to_contain_text("do not fit")
+        expect(window.page.get_by_role("alert")).to_contain_text("is wrong")
 
         sign_in(window, stage.operator)
         expect(window.page.get_by_role("heading", name="Overview")).to_be_visible()
@@ -164,7 +164,7 @@ def test_list_is_filtered_and_nonsense_is_explained(window: Window, stage: Stage
     page.get_by_role("link", name="Folds", exact=True).click()
     page.get_by_label("state").select_option("ERROR")
     page.get_by_role("button", name="Find").click()
-    expect(page.get_by_text("No fold fits.")).to_be_visible()
+    expect(page.get_by_text("No folds match.")).to_be_visible()
 
     page.get_by_label("state").select_option("TESTED")
     page.get_by_role("button", name="Find").click()
@@ -172,7 +172,7 @@ def test_list_is_filtered_and_nonsense_is_explained(window: Window, stage: Stage
 
     page.get_by_label("older than").fill("very old")
     page.get_by_role("button", name="Find").click()
-    expect(page.get_by_text("very old is no age")).to_be_visible()
+    expect(page.get_by_text('"very old" is not a valid age')).to_be_visible()
 
 
 def test_running_fold_is_followed_without_reloading_and_run_again(
@@ -210,7 +210,7 @@ def test_waiting_folds_are_cancelled_in_bulk_and_each_is_told(window: Window, st
     page.get_by_role("button", name="Cancel").click()
 
     expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: 2 of 3 done")
-    expect(page.get_by_text("already ended, cancelled")).to_have_count(1)
+    expect(page.get_by_text("it has ended with cancelled")).to_have_count(1)
     assert {account.read_fold(fold)["error_code"] for fold in folds} == {"cancelled"}
     account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": False})
 
@@ -334,7 +334,7 @@ def test_page_tells_that_it_is_out_of_date_and_when_it_is_not_any_more(window: W
     expect(page.get_by_role("main")).to_contain_text("the server does not answer")
     page.unroute(IS_FOLDS)
     page.route(IS_FOLDS, lambda route: route.fulfill(status=403))
-    expect(page.get_by_role("main")).to_contain_text("this account may not see it any more")
+    expect(page.get_by_role("main")).to_contain_text("this account no longer has access")
     page.unroute(IS_FOLDS)
 
     expect(page.get_by_role("main")).not_to_contain_text("may be out of date")
@@ -345,7 +345,7 @@ def test_page_tells_that_it_is_out_of_date_and_when_it_is_not_any_more(window: W
 def test_list_that_was_empty_offers_deeds_with_its_first_fold(window: Window, stage: Stage) -> None:
     page, account = window.page, stage.account
     page.goto("ops/folds/?state=waiting")
-    expect(page.get_by_text("No fold fits.")).to_be_visible()
+    expect(page.get_by_text("No folds match.")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
 
     account.send("PATCH", f"rawdata/{stage.raw_data_id}/", {"paused": True})
@@ -454,19 +454,19 @@ def test_all_that_fit_a_search_are_cancelled_by_keyboard(window: Window, stage: 
     ]
     page.goto("ops/folds/?state=waiting&owner=ada")
 
-    page.get_by_role("checkbox", name="all that fit the search").focus()
+    page.get_by_role("checkbox", name="all folds that match the search").focus()
     page.keyboard.press("Space")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("main")).to_contain_text("Searched for: state waiting, owner ada")
-    expect(page.get_by_role("main")).to_contain_text("2 folds fit")
+    expect(page.get_by_role("main")).to_contain_text("2 folds match")
     # Posted after the question was shown.
     later = account.post_code(stage.raw_data_id, make_code(seconds=0.1), train_is=range(60))
     assert not window.is_wider_than_its_window()
     assert window.list_barriers() == []
     page.get_by_role("button", name="Cancel").click()
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: 2 done, 0 not")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Cancel: 2 done, 0 not done")
     assert window.list_barriers() == []
     assert {account.read_fold(fold)["error_code"] for fold in folds} == {"cancelled"}
     assert account.read_fold(later)["state"] == "TODO"

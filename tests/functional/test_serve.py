@@ -134,7 +134,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_serve_announces_itself_in_one_line_and_answers(service: Service) -> None:
     assert service.output == (
         f"datarun answers at http://127.0.0.1:{service.port}/ (home {service.home}, 2 slots); "
-        "Ctrl-C ends it.\n"
+        "Ctrl-C stops it.\n"
     )
     assert service.is_answering()
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from io import StringIO
+from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from knox.auth import TokenAuthentication
 
 from runapp.models import AccessToken
-from tests.factories import make_token
+from tests.factories import make_client, make_token
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +38,37 @@ def test_createuser_makes_an_account_that_can_log_in(
     assert user.email == "ada@example.org"
     assert (user.is_superuser, user.is_staff, user.is_active) == (is_superuser, is_superuser, True)
     assert output == f"Created the {'superuser' if is_superuser else 'user'} ada.\n"
+
+
+def test_createuser_makes_operators_and_their_group() -> None:
+    outputs = [
+        run("createuser", name, f"{name}@example.org", PASSWORD, "--operator")
+        for name in ("ada", "bob")
+    ]
+
+    client = make_client(User.objects.get(username="bob"), password=PASSWORD)
+    assert client.get("/runapp/account/").json()["is_operator"] is True
+    assert outputs == ["Created the operator ada.\n", "Created the operator bob.\n"]
+    assert list(Group.objects.values_list("name", "user__username").order_by("user")) == [
+        ("operators", "ada"),
+        ("operators", "bob"),
+    ]
+
+
+def test_createuser_makes_either_an_operator_or_a_superuser() -> None:
+    with pytest.raises(CommandError, match="not allowed with argument"):
+        run("createuser", "ada", "ada@example.org", PASSWORD, "--operator", "--superuser")
+
+    assert not User.objects.exists()
+
+
+def test_createuser_makes_no_operator_where_no_group_is_named(settings: Any) -> None:
+    settings.OPERATORS_GROUP = ""
+
+    with pytest.raises(CommandError, match="DATARUN_OPERATORS is empty"):
+        run("createuser", "ada", "ada@example.org", PASSWORD, "--operator")
+
+    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +192,7 @@ def test_tokens_lists_what_has_not_expired_without_keys() -> None:
 def test_tokens_tells_when_there_is_none() -> None:
     User.objects.create_user("ada")
 
-    assert run("tokens", "ada") == "No token.\n"
+    assert run("tokens", "ada") == "No tokens.\n"
 
 
 def test_revoketoken_revokes_that_one() -> None:

@@ -69,7 +69,7 @@ def test_doctor_fails_and_says_what_to_do_without_a_worker() -> None:
     out, error = run_doctor()
 
     assert "FAIL workers: No worker is live. -> Start one (manage.py worker)" in out
-    assert str(error) == "Not as it should be: workers."
+    assert str(error) == "Failed: workers."
     assert error.returncode == 1
 
 

@@ -407,7 +407,7 @@ def test_selftest_prints_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words.count("(required)") == len(DEFAULT_REQUIRED)
     assert "level: pretence\n" in output
     assert "measured by: a stand-in\n" in output
-    assert "not better, because: it is a test\n" in output
+    assert "not a higher level, because: it is a test\n" in output
     assert supervisor.is_closed
 
 
@@ -421,7 +421,7 @@ def test_selftest_fails_when_a_required_promise_is_broken(
     found = json.loads(output)
     assert found["kept"] == sorted(set(Promise) - {Promise.NETWORK, Promise.LABELS})
     assert found["required"] == sorted(DEFAULT_REQUIRED)
-    assert failure.startswith("1: Required but not kept: network, labels; ")
+    assert failure.startswith("1: Required but not kept: network, labels. ")
 
 
 def test_selftest_that_cannot_be_made_keeps_nothing(

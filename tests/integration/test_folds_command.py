@@ -123,15 +123,15 @@ def test_dataset_is_named_by_its_id_as_well(ada: User, iris: RawData) -> None:
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--state", "SLEEPING"], "There is no state SLEEPING; there are: TODO,"),
-        (["--error-code", "bad"], "There is no error code bad; there are: bad_predictions,"),
-        (["--dataset", "wine"], "There is no dataset wine, by name or id."),
-        (["--dataset", "9" * 30], "There is no dataset 9999"),
-        (["--owner", "eve"], "There is no account eve."),
-        (["--priority", "X"], "There is no priority X; there are: H, L."),
-        (["--worker", "nobody"], "No worker's name begins with nobody"),
-        (["--older-than", "soon"], "soon is no age; it looks like 90s, 30m, 2h or 1d."),
-        (["--state", "ERROR"], "No fold fits."),
+        (["--state", "SLEEPING"], '"SLEEPING" is not a valid state (use one of: TODO,'),
+        (["--error-code", "bad"], '"bad" is not a valid error code (use one of: bad_predictions,'),
+        (["--dataset", "wine"], 'There is no dataset with the name or id "wine".'),
+        (["--dataset", "9" * 30], 'There is no dataset with the name or id "9999'),
+        (["--owner", "eve"], 'There is no account "eve".'),
+        (["--priority", "X"], '"X" is not a valid priority (use one of: H, L).'),
+        (["--worker", "nobody"], 'No worker\'s name begins with "nobody"'),
+        (["--older-than", "soon"], '"soon" is not a valid age (use 30s, 5m, 2h, 1d).'),
+        (["--state", "ERROR"], "No folds match."),
     ],
 )
 def test_nonsense_gives_an_empty_table_and_a_hint(
@@ -157,7 +157,7 @@ def test_more_than_the_limit_is_told(ada: User, iris: RawData) -> None:
     out, hints = run_folds("--limit", "2")
 
     assert len(out.splitlines()) == 3
-    assert hints.strip() == "There are more than 2; --limit shows more."
+    assert hints.strip() == "There are more than 2 matching folds; use --limit to see more."
 
 
 def test_escape_sequences_of_names_do_not_reach_the_terminal(ada: User) -> None:

@@ -60,7 +60,7 @@ def test_deed_is_done_to_all_that_fit_and_can_have_it_done(
     out = run_folds(*words, "--yes")
 
     assert list_folds() == left
-    assert " done, 0 not." in out
+    assert " done, 0 not done." in out
     assert AuditEvent.objects.filter(kind="submission_fold", via="command").exists()
 
 
@@ -71,9 +71,9 @@ def test_what_is_meant_and_how_many_fit_is_told(ada: User, iris: RawData) -> Non
     some, every = run_folds("--cancel", "--owner", "ada", "--yes"), run_folds("--cancel", "--yes")
 
     assert "Searched for: owner ada." in some
-    assert "Folds that fit: 2. It can be done to 1 of them." in some
-    assert "nothing; these are all folds of all accounts" in every
-    assert "It can be done to 0 of them." in every
+    assert "Matching folds: 2. The action applies to 1 of them." in some
+    assert "nothing, so these are all folds of all accounts" in every
+    assert "The action applies to 0 of them." in every
 
 
 def test_nobody_can_be_asked_without_a_terminal(
@@ -82,7 +82,7 @@ def test_nobody_can_be_asked_without_a_terminal(
     make_fold(ada, iris)
     monkeypatch.setattr("sys.stdin", StringIO("yes\n"))
 
-    with pytest.raises(CommandError, match="nobody can be asked; --yes"):
+    with pytest.raises(CommandError, match=r"no terminal to ask for confirmation\. Use --yes"):
         run_folds("--cancel")
 
     assert list_folds() == [(11, "waiting", "L")]
@@ -113,25 +113,25 @@ def test_what_was_refused_is_told_and_the_command_fails(ada: User, iris: RawData
     RawData.objects.update(state="ERROR")
     out = StringIO()
 
-    with pytest.raises(CommandError, match=r"2 refused\."):
+    with pytest.raises(CommandError, match=r"2 folds were refused\."):
         call_command("folds", "--rerun", "--yes", stdout=out, stderr=out)
 
-    assert "0 done, 2 not." in out.getvalue()
+    assert "0 done, 2 not done." in out.getvalue()
     assert "2 not done: Its dataset's split has failed." in out.getvalue()
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--cancel", "--state", "asleep"], "There is no state asleep"),
-        (["--cancel", "--owner", "eve"], "There is no account eve."),
+        (["--cancel", "--state", "asleep"], '"asleep" is not a valid state'),
+        (["--cancel", "--owner", "eve"], 'There is no account "eve".'),
         (["--cancel", "--owner", ""], "--owner is empty"),
         (["--cancel", "--error-code", ""], "--error-code is empty"),
-        (["--cancel", "--limit", "1"], "--limit and --json are for the list"),
-        (["--rerun", "--json"], "--limit and --json are for the list"),
+        (["--cancel", "--limit", "1"], "--limit and --json only apply to the list"),
+        (["--rerun", "--json"], "--limit and --json only apply to the list"),
         (["--cancel", "--rerun"], "not allowed with argument --cancel"),
-        (["--set-priority", "X"], "There is no priority X; there are: H, L."),
-        ([], "--yes goes with --cancel, --rerun or --set-priority."),
+        (["--set-priority", "X"], r'"X" is not a valid priority \(use H or L\)'),
+        ([], "--yes can only be used with --cancel, --rerun or --set-priority."),
     ],
 )
 def test_words_that_cannot_be_meant_do_nothing(

@@ -188,7 +188,7 @@ def test_not_ready_with_a_database_that_can_only_be_read() -> None:
         connection.close()
 
     assert found.level is Level.FAIL
-    assert "can only be read" in found.sentence
+    assert "is read-only" in found.sentence
 
 
 @pytest.mark.sqlite
@@ -200,7 +200,7 @@ def test_not_ready_with_a_database_file_that_can_only_be_read(
     found = condition.check_database()
 
     assert found.level is Level.FAIL
-    assert "can only be read" in found.sentence
+    assert "is read-only" in found.sentence
 
 
 @pytest.fixture

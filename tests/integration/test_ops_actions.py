@@ -118,7 +118,7 @@ def test_folds_are_cancelled_with_an_event_each(client: Client, ada: User, iris:
 
     results = steer(client, "cancel", *map(see, folds))
 
-    assert results == [(True, "It ends.")] * 2
+    assert results == [(True, "It was cancelled.")] * 2
     rows = SubmissionFold.objects.values_list("phase", "error_code")
     assert set(rows) == {("done", "cancelled")}
     assert list_events() == [
@@ -138,8 +138,8 @@ def test_fold_that_changed_meanwhile_is_told_and_left_alone(
     results = steer(client, "high", *seen)
 
     assert results == [
-        (False, "It changed meanwhile: already ended, cancelled."),
-        (True, "It has priority H."),
+        (False, "It has changed in the meantime: it has ended with cancelled."),
+        (True, "It now has priority H."),
     ]
     assert [event[0] for event in list_events()] == ["priority_changed"]
 
@@ -173,7 +173,7 @@ def test_cancel_that_comes_again_after_a_rerun_does_nothing(
     results = steer(client, "cancel", old)
 
     fold.refresh_from_db()
-    assert results == [(False, "It changed meanwhile: it waits.")]
+    assert results == [(False, "It has changed in the meantime: it is waiting.")]
     assert (fold.phase, fold.attempt) == ("waiting", 0)
 
 
@@ -191,7 +191,7 @@ def test_finished_fold_is_run_again_from_the_start(
     work()
     fold.refresh_from_db()
 
-    assert results == [(True, "It waits again.")]
+    assert results == [(True, "It is waiting again.")]
     assert reset == ("waiting", "TODO", "", True, None)
     assert n_predictions == 0
     assert (fold.state, fold.attempt) == ("TESTED", 2)
@@ -215,8 +215,8 @@ def test_fold_is_not_run_again_that_cannot(client: Client, ada: User, iris: RawD
     assert results == [
         (False, "It has not finished."),
         (False, "Its dataset's split has failed."),
-        (False, "It is no more."),
-        (False, "It is no more."),
+        (False, "It no longer exists."),
+        (False, "It no longer exists."),
     ]
 
 

@@ -108,7 +108,7 @@ def test_operator_signs_in_by_the_form_and_out(operator: User) -> None:
     token = client.cookies["csrftoken"].value
     signed_out = client.post("/ops/sign-out/", {"csrfmiddlewaretoken": token})
 
-    assert "do not fit" in wrong.content.decode()
+    assert "is wrong" in wrong.content.decode()
     assert right["Location"] == "/ops/folds/"
     assert signed_out["Location"] == "/ops/sign-in/"
     assert client.get("/ops/").status_code == 302
@@ -283,19 +283,19 @@ def test_list_finds_and_sorts(
 @pytest.mark.parametrize(
     ("query", "hint"),
     [
-        ("state=asleep", "There is no state asleep"),
-        ("dataset=none", "There is no dataset none"),
-        ("submission=x", "x is no submission"),
-        ("submission=99999999999999999999", "is no submission"),
-        ("older_than=long", "long is no age"),
-        ("owner=%00", "No owner has such a name."),
-        ("worker=%00", "No worker has such a name."),
-        ("dataset=%00", "No dataset has such a name."),
-        ("owner=%3Cscript%3E", "There is no account &lt;script&gt;."),
-        ("dataset=%1b%5b2J", "There is no dataset \u241b[2J"),
-        ("state=TESTED", "No fold fits."),
-        ("older_than=999999d", "No fold fits."),
-        pytest.param(f"worker={'w' * 60_000}", "No worker has such a name.", id="long worker"),
+        ("state=asleep", "&quot;asleep&quot; is not a valid state"),
+        ("dataset=none", "There is no dataset with the name or id &quot;none&quot;."),
+        ("submission=x", "&quot;x&quot; is not a valid submission id"),
+        ("submission=99999999999999999999", "is not a valid submission id"),
+        ("older_than=long", "&quot;long&quot; is not a valid age"),
+        ("owner=%00", "No owner can have that name."),
+        ("worker=%00", "No worker can have that name."),
+        ("dataset=%00", "No dataset can have that name."),
+        ("owner=%3Cscript%3E", "There is no account &quot;&lt;script&gt;&quot;."),
+        ("dataset=%1b%5b2J", "There is no dataset with the name or id &quot;\u241b[2J&quot;."),
+        ("state=TESTED", "No folds match."),
+        ("older_than=999999d", "No folds match."),
+        pytest.param(f"worker={'w' * 60_000}", "No worker can have that name.", id="long worker"),
     ],
 )
 def test_nonsense_gives_no_row_and_a_hint(
@@ -488,7 +488,7 @@ def test_dataset_without_results_draws_nothing(operator: User, ada: User, iris: 
     page = read(sign_in(operator), f"/ops/datasets/{iris.pk}/")
 
     assert Places(page).found == []
-    assert page.count("no fold was tested yet") == 3
+    assert page.count("no fold has been tested yet") == 3
 
 
 def test_log_is_shown_to_readers_only(operator: User, ada: User, iris: RawData) -> None:
@@ -501,7 +501,7 @@ def test_log_is_shown_to_readers_only(operator: User, ada: User, iris: RawData) 
     after = read(client, path)
 
     assert "printed\n" not in before
-    assert "shown to the fold&#x27;s owner" in before or "shown to the fold's owner" in before
+    assert "Only the fold's owner and accounts that may read its dataset" in before
     assert "printed" in after.split("<pre")[1]
 
 
@@ -514,7 +514,7 @@ def test_long_log_has_head_and_tail(operator: User, ada: User, iris: RawData) ->
 
     assert all(f"line {n}\n" in page for n in (0, 98, 900, 998))
     assert "line 500" not in page
-    assert "800 lines are left out." in page
+    assert "800 lines were left out." in page
 
 
 def test_fold_tells_why_and_where_it_waits(operator: User, ada: User, iris: RawData) -> None:

@@ -80,8 +80,8 @@ def test_confirmation_tells_the_search_the_counts_and_the_first(
 
     page = response.content.decode()
     assert "<strong>dataset iris</strong>" in page
-    assert "13 folds fit; it can be done to <strong>12</strong> of them." in page
-    assert "Only waiting and running folds are cancelled." in page
+    assert "13 folds match; the action applies to <strong>12</strong> of them." in page
+    assert "Only waiting and running folds can be cancelled." in page
     assert page.count("<li>Fold ") == 10
     assert "Fold 23 of ada" in page
     assert "and others" in page
@@ -106,11 +106,11 @@ def test_empty_search_is_told_in_a_strong_sentence(
 @pytest.mark.parametrize(
     ("sought", "hint"),
     [
-        ({"state": "asleep"}, "There is no state asleep"),
-        ({"owner": "eve"}, "There is no account eve."),
-        ({"dataset": "\0"}, "No dataset has such a name."),
-        ({"error_code": "cancelled"}, "No fold fits."),
-        ({"older_than": "<b>"}, "&lt;b&gt; is no age"),
+        ({"state": "asleep"}, "&quot;asleep&quot; is not a valid state"),
+        ({"owner": "eve"}, "There is no account &quot;eve&quot;."),
+        ({"dataset": "\0"}, "No dataset can have that name."),
+        ({"error_code": "cancelled"}, "No folds match."),
+        ({"older_than": "<b>"}, "&quot;&lt;b&gt;&quot; is not a valid age"),
     ],
 )
 def test_search_that_fits_nothing_does_nothing_and_gives_a_hint(
@@ -124,7 +124,7 @@ def test_search_that_fits_nothing_does_nothing_and_gives_a_hint(
 
     assert hint in asked.content.decode()
     assert SWEEP not in asked.content.decode()
-    if hint != "No fold fits.":
+    if hint != "No folds match.":
         assert hint in done.content.decode()
     assert list_phases() == ["waiting"]
 
@@ -134,7 +134,7 @@ def test_none_that_fit_can_have_it_done(client: Client, ada: User, iris: RawData
 
     page = ask(client, state="TESTED").content.decode()
 
-    assert "1 fold fits; it can be done to <strong>0</strong> of them." in page
+    assert "1 fold matches; the action applies to <strong>0</strong> of them." in page
     assert SWEEP not in page
 
 
@@ -154,7 +154,7 @@ def test_rounds_go_on_until_none_is_left(
     assert told == [(2, "3"), (2, "1")]
     assert "3 are left." in first.content.decode()
     assert "1 is left." in second.content.decode()
-    assert "None is left." in third.content.decode()
+    assert "None are left." in third.content.decode()
     assert "Go on" not in third.content.decode()
     events = AuditEvent.objects.filter(action="fold_cancelled", actor="olga", via="session")
     assert events.count() == 5
@@ -190,10 +190,10 @@ def test_refusals_are_told_by_sentence_with_some_links(
 
     page = sweep(client, read_form(ask(client, "rerun"), "rerun")).content.decode()
 
-    assert "Run again: 0 done, 3 not" in page
+    assert "Run again: 0 done, 3 not done" in page
     assert page.count("split has failed.") == 1
     assert [f'href="/ops/folds/{fold.pk}/"' in page for fold in folds] == [False, True, True]
-    assert "None is left." in page
+    assert "None are left." in page
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_form_that_is_not_whole_does_nothing(
 
     page = sweep(client, {name: value for name, value in form.items() if value is not None})
 
-    assert "The form is not whole." in page.content.decode()
+    assert "The form is incomplete." in page.content.decode()
     assert list_phases() == ["waiting"]
 
 
@@ -230,7 +230,7 @@ def test_search_that_is_not_whole_is_not_asked_for(client: Client, ada: User) ->
 
     response = client.post(CONFIRM, form)
 
-    assert "The form is not whole." in response.content.decode()
+    assert "The form is incomplete." in response.content.decode()
 
 
 def test_moment_at_the_edge_of_time_is_before_every_fold(

@@ -320,7 +320,7 @@ def test_command_prints_what_it_removed() -> None:
 
 @pytest.mark.parametrize("days", ["0", "-1", "1.5", "all", "36501", "9" * 5000])
 def test_command_refuses_senseless_days(days: str) -> None:
-    with pytest.raises(CommandError, match="whole number of at least 1"):
+    with pytest.raises(CommandError, match="whole number from 1 to"):
         call_command("prune", "--days", days)
 
 

@@ -185,7 +185,7 @@ def test_fold_that_changed_after_it_was_read_is_refused(ada: User, iris: RawData
 
     done = do_round(sweep=foresee(action=HIGH, search=ALL).sweep, clock=tell_seconds)
 
-    sentence = "It changed meanwhile: already ended, cancelled."
+    sentence = "It has changed in the meantime: it has ended with cancelled."
     assert (done.n_done, done.refusals) == (1, (Refusal(older.pk, sentence),))
     assert list_numbers(priority="H") == [12]
 

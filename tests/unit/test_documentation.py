@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from datarun.variables import VARIABLES, write_page
 from runapp.common.transitions import ALLOWED, State
 from runapp.runner.contract import Outcome
 from runapp.runner.selftest.promises import Promise
@@ -21,13 +22,13 @@ SETTINGS = [PROJECT / "datarun" / name for name in ("settings.py", "environment.
 _INTERNAL = {Outcome.TESTED, Outcome.STOPPED}
 _READERS = {
     "read_whole_number",
-    "get",
-    "str",
-    "bool",
-    "list",
-    "db_url",
+    "read_text",
+    "read_list",
+    "read_flag",
     "read_promises",
     "read_quota",
+    "get",
+    "str",
 }
 
 
@@ -71,18 +72,16 @@ def list_strings(node: ast.AST) -> set[str]:
     }
 
 
-def read_variables() -> dict[str, int | None]:
-    """Return the environment variables that the settings read, with their literal number if any."""
-    variables: dict[str, int | None] = {}
+def read_variables() -> set[str]:
+    """Return the environment variables that the settings read."""
+    variables = set()
     for call in walk_calls(*SETTINGS):
         name = getattr(call.func, "id", getattr(call.func, "attr", ""))
         first = call.args[0] if call.args else None
         if name not in _READERS or not isinstance(first, ast.Constant):
             continue
         if isinstance(first.value, str) and re.fullmatch(r"[A-Z][A-Z_]+", first.value):
-            default = call.args[1] if len(call.args) > 1 else None
-            is_number = isinstance(default, ast.Constant) and type(default.value) is int
-            variables[first.value] = default.value if is_number else None  # type: ignore[union-attr]
+            variables.add(first.value)
     return variables
 
 
@@ -156,24 +155,22 @@ def test_files_of_the_project_that_are_named_exist(page: Path) -> None:
     assert missing == []
 
 
-def test_settings_table_names_every_variable_and_no_other() -> None:
-    table = read_table(read_section(PROJECT / "README.md", "Settings"))
+def test_page_of_settings_is_what_the_code_writes() -> None:
+    committed = (PROJECT / "docs" / "settings.md").read_text()
 
-    assert set(table) == set(read_variables())
+    assert committed == write_page(), "docs/settings.md is old: run `make settings`"
 
 
-def test_settings_table_tells_the_defaults() -> None:
-    table = read_table(read_section(PROJECT / "README.md", "Settings"))
+def test_page_of_settings_names_every_variable_and_no_other() -> None:
+    table = read_table((PROJECT / "docs" / "settings.md").read_text())
 
-    told = {name: table[name][0] for name, value in read_variables().items() if value is not None}
-
-    assert told == {name: str(read_variables()[name]) for name in told}
+    assert set(table) == set(VARIABLES) == read_variables()
 
 
 def test_variables_named_anywhere_exist() -> None:
     text = "".join(page.read_text() for page in PAGES)
 
-    assert set(re.findall(r"DATARUN_[A-Z_]+", text)) <= set(read_variables())
+    assert set(re.findall(r"DATARUN_[A-Z_]+", text)) <= set(VARIABLES)
 
 
 def test_make_targets_that_are_named_exist() -> None:

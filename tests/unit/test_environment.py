@@ -13,12 +13,17 @@ from psycopg_pool import ConnectionPool
 from datarun.environment import (
     read_cache,
     read_database,
+    read_flag,
     read_home,
+    read_list,
     read_promises,
     read_quota,
     read_secret_key,
     read_static_root,
+    read_text,
+    read_whole_number,
 )
+from datarun.variables import VARIABLES
 from runapp.runner.selftest.promises import DEFAULT_REQUIRED, Promise
 
 NAME = "DATARUN_REQUIRED_PROMISES"
@@ -44,6 +49,67 @@ def test_promises_are_read(
     assert read_promises(NAME, DEFAULT_REQUIRED) == promises
 
 
+def test_promises_that_the_table_of_settings_tells_are_those_required() -> None:
+    assert set(str(VARIABLES[NAME].default).split(",")) == set(DEFAULT_REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [(None, 20), ("", 20), (" ", 20), ("2", 2), (" 300 ", 300)]
+)
+def test_number_is_read_or_its_default(
+    text: str | None, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATARUN_LEASE_SECONDS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("DATARUN_LEASE_SECONDS", text)
+
+    assert read_whole_number("DATARUN_LEASE_SECONDS") == number
+
+
+@pytest.mark.parametrize("text", ["1", "-2", "2.5", "two", "\u0662"])
+def test_number_below_the_least_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARUN_LEASE_SECONDS", text)
+
+    with pytest.raises(ImproperlyConfigured, match="must be a whole number of at least 2"):
+        read_whole_number("DATARUN_LEASE_SECONDS")
+
+
+def test_number_without_a_default_takes_that_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATARUN_SLOTS", raising=False)
+
+    assert read_whole_number("DATARUN_SLOTS", 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"), [(None, False), ("", False), ("off", False), ("on", True)]
+)
+def test_flag_is_off_unless_it_is_turned_on(
+    text: str | None, flag: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATARUN_TLS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("DATARUN_TLS", text)
+
+    assert read_flag("DATARUN_TLS") is flag
+
+
+def test_list_is_read_or_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATARUN_ALLOWED_HOSTS", raising=False)
+    by_default = read_list("DATARUN_ALLOWED_HOSTS")
+    monkeypatch.setenv("DATARUN_ALLOWED_HOSTS", "a.example.org, b.example.org,")
+
+    assert by_default == ["127.0.0.1", "localhost", "[::1]"]
+    assert read_list("DATARUN_ALLOWED_HOSTS") == ["a.example.org", "b.example.org"]
+
+
+def test_text_that_is_set_but_empty_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATARUN_OPERATORS", raising=False)
+    by_default = read_text("DATARUN_OPERATORS")
+    monkeypatch.setenv("DATARUN_OPERATORS", " ")
+
+    assert (by_default, read_text("DATARUN_OPERATORS")) == ("operators", "")
+
+
 def test_unknown_promises_are_refused_with_those_that_are_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -53,8 +119,8 @@ def test_unknown_promises_are_refused_with_those_that_are_known(
         read_promises(NAME, DEFAULT_REQUIRED)
 
     assert str(caught.value) == (
-        "DATARUN_REQUIRED_PROMISES names Files, flies; allowed are: network, files, labels, "
-        "neighbours, processes, memory, cpu, scratch, kernel."
+        "DATARUN_REQUIRED_PROMISES has unknown promises: Files, flies. Allowed: network, files, "
+        "labels, neighbours, processes, memory, cpu, scratch, kernel."
     )
 
 
@@ -135,7 +201,7 @@ def test_empty_variable_is_the_database_of_the_home(monkeypatch: pytest.MonkeyPa
 def test_home_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARUN_HOME", "/dev/null/home")
 
-    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be made"):
+    with pytest.raises(ImproperlyConfigured, match="DATARUN_HOME cannot be created"):
         read_home(default=Path("/nowhere"))
 
 

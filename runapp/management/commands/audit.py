@@ -1,4 +1,4 @@
-"""Prints the audit: who did what, when, and from where."""
+"""Print the audit: who did what, when, and from where."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Command(BaseCommand):
 
 
 _HELP = {
-    "action": "one word, or several with commas between them",
-    "since": "a moment such as 2026-01-31T12:00:00Z; it is included",
-    "until": "such a moment; it is not included",
+    "action": "one action, or several separated by commas",
+    "since": "from this moment on, such as 2026-01-31T12:00:00Z",
+    "until": "before this moment",
 }
 
 

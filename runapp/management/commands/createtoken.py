@@ -1,4 +1,4 @@
-"""Makes a token and prints its key, and nothing else."""
+"""Create a token for an account and print its key, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
         parser.add_argument(
-            "--name", dest="label", type=_read_label, help="what to call it; by default a number"
+            "--name",
+            dest="label",
+            type=_read_label,
+            help="the token's name; the default is a number",
         )
         parser.add_argument(
-            "--days", type=_read_days, metavar="N", help="for how long it is good; default: ever"
+            "--days",
+            type=_read_days,
+            metavar="N",
+            help="how many days it is valid; the default is for ever",
         )
 
     def handle(

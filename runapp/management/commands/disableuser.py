@@ -1,4 +1,4 @@
-"""Disables an account: everything of it stops at once, nothing is deleted."""
+"""Disable an account: everything that belongs to it stops at once; nothing is deleted."""
 
 from __future__ import annotations
 

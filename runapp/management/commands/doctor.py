@@ -1,4 +1,4 @@
-"""Looks at all that an installation needs on this machine, and says OK or what to do."""
+"""Check everything that an installation needs on this machine, and say what to do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([to_json(entry) for entry in entries]))
         failed = [entry.name for entry in entries if entry.finding.level is Level.FAIL]
         if failed:
-            raise CommandError(f"Not as it should be: {', '.join(failed)}.")
+            raise CommandError(f"Failed: {', '.join(failed)}.")
 
 
 def show(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Enables an account again: it signs in as before, and what waited goes on."""
+"""Enable an account again: it can sign in as before, and its waiting folds continue."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Lists folds of all accounts: their states, why each waits or failed, what it used.
+"""List folds of all accounts: their state, why each is waiting or failed, what it used.
 
-With --cancel, --rerun or --set-priority it does that to all that fit instead.
+With --cancel, --rerun or --set-priority, change all matching folds instead.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class Command(BaseCommand):
         add = parser.add_argument
         add("--state", help=f"one of: {', '.join([*STATES, *PHASES])}")
         add("--error-code", help=f"one of: {', '.join(ERROR_CODES)}")
-        add("--dataset", help="its name or its id")
-        add("--submission", help="its id, as its client gave it")
+        add("--dataset", help="the dataset's name or id")
+        add("--submission", help="the submission's id, as its client chose it")
         add("--owner", help="the account that posted it")
         add("--priority", help=f"one of: {', '.join(PRIORITIES)}")
-        add("--worker", help="what the name of its worker or slot begins with")
-        add("--older-than", help="posted longer ago than: 90s, 30m, 2h, 1d")
-        add("--limit", type=int, help=f"most rows ({MOST_LINES})")
+        add("--worker", help="the beginning of the worker's or slot's name")
+        add("--older-than", help="posted longer ago than this: 90s, 30m, 2h, 1d")
+        add("--limit", type=int, help=f"the most rows to show (default {MOST_LINES})")
         add("--json", action="store_true", help="print a JSON list instead")
         add_actions(parser)
-        add("--yes", action="store_true", help="do it without asking")
+        add("--yes", action="store_true", help="do not ask for confirmation")
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_tables_exist()
@@ -81,11 +81,11 @@ def add_actions(parser: ArgumentParser) -> None:
     """Add what can be done to the folds that fit, one at a time."""
     add = parser.add_mutually_exclusive_group().add_argument
     for action, text in (
-        (CANCEL, "end all waiting and running folds that fit"),
-        (RERUN, "put all ended folds that fit back into the queue"),
+        (CANCEL, "cancel all matching folds that are waiting or running"),
+        (RERUN, "put all matching folds that have ended back into the queue"),
     ):
         add(f"--{action.name}", dest="deed", action="store_const", const=action, help=text)
-    text = "give all waiting folds that fit this priority"
+    text = "set this priority for all matching folds that are waiting"
     add("--set-priority", dest="deed", type=read_priority, metavar="{H,L}", help=text)
 
 
@@ -93,30 +93,32 @@ def read_priority(text: str) -> FoldAction:
     for action in (HIGH, LOW):
         if action.priority == text:
             return action
-    raise ArgumentTypeError(f"There is no priority {text}; there are: {', '.join(PRIORITIES)}.")
+    raise ArgumentTypeError(f'"{text}" is not a valid priority (use {" or ".join(PRIORITIES)})')
 
 
 def check_options(options: dict[str, Any]) -> None:
     """Raise CommandError when an option means nothing beside the others."""
     is_list = options["deed"] is None
     if is_list and options["yes"]:
-        raise CommandError("--yes goes with --cancel, --rerun or --set-priority.")
+        raise CommandError("--yes can only be used with --cancel, --rerun or --set-priority.")
     if not is_list and (options["json"] or options["limit"] is not None):
-        raise CommandError("--limit and --json are for the list: it is done to all that fit.")
+        raise CommandError(
+            "--limit and --json only apply to the list; changes are made to all matching folds."
+        )
     # A variable of a script that is empty by mistake would have all folds fit.
     empty = [name for name in _NAMES if options[name] == ""]
     if not is_list and empty:
         option = empty[0].replace("_", "-")
-        raise CommandError(f"--{option} is empty; leave it out if it does not matter.")
+        raise CommandError(f"--{option} is empty; leave it out to match everything.")
 
 
 def give_hints(search: Search, *, n_lines: int, has_more: bool) -> list[str]:
     """Return what to tell of what is not shown."""
     if has_more:
-        return [f"There are more than {n_lines}; --limit shows more."]
+        return [f"There are more than {n_lines} matching folds; use --limit to see more."]
     if n_lines:
         return []
-    return search.explain() or ["No fold fits."]
+    return search.explain() or ["No folds match."]
 
 
 def show(lines: list[Line]) -> str:

@@ -12,11 +12,11 @@ from runapp.management.tables import check_tables_exist
 
 class Command(BaseCommand):
     help = (
-        "Make every cursor and ETag that clients have worthless, so that they read their lists "
-        "anew; to be run after a backup was restored, as changes are then numbered again."
+        "Invalidate all cursors and ETags that clients hold, so that they read their lists again. "
+        "Run this after restoring a backup, because changes are then numbered a second time."
     )
 
     def handle(self, **options: Any) -> None:
         check_tables_exist()
         begin_epoch()
-        self.stdout.write("a new epoch has begun: clients read their lists anew")
+        self.stdout.write("A new epoch has begun: clients will read their lists again.")

@@ -17,8 +17,8 @@ MOST_DAYS = 36_500
 
 class Command(BaseCommand):
     help = (
-        "Remove files that no row refers to and that are older than a day, rows of workers that "
-        "are gone, expired sessions and tokens; may run while the service does."
+        "Remove files that no row refers to and that are more than a day old, rows of lost "
+        "workers, and expired sessions and tokens. May be run while the service is running."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,11 +26,11 @@ class Command(BaseCommand):
             "--days",
             type=_read_days,
             metavar="N",
-            help="also predictions and attempts of folds that finished more than N days ago and "
-            "were handed out; the folds stay",
+            help="also remove the predictions and attempts of folds that finished more than N days "
+            "ago and were handed out; the folds stay",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="tell what would be removed, and remove nothing"
+            "--dry-run", action="store_true", help="show what would be removed, but remove nothing"
         )
 
     def handle(self, *, days: int | None, dry_run: bool, **rest: Any) -> None:
@@ -46,9 +46,7 @@ class Command(BaseCommand):
 def _read_days(text: str) -> int:
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_DAYS))
     if not is_number or not 1 <= int(text) <= MOST_DAYS:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least 1 and at most {MOST_DAYS}"
-        )
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_DAYS}")
     return int(text)
 
 

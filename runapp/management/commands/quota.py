@@ -1,4 +1,4 @@
-"""Shows and sets what an account may have and do."""
+"""Show and set an account's quotas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
                 metavar="N|none",
                 type=read_limit,
                 default=_STAYS,
-                help="a whole number, 0 for none at all, or 'none' for the setting's",
+                help="a whole number (0 allows nothing), or 'none' to use the setting",
             )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:

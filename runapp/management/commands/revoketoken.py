@@ -1,4 +1,4 @@
-"""Revokes a token of an account."""
+"""Revoke a token of an account."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
-        parser.add_argument("id", help="as manage.py tokens shows it")
+        parser.add_argument("id", help="the id shown by manage.py tokens")
 
     def handle(self, *args: Any, name: str, id: str, **options: Any) -> None:
         check_tables_exist()

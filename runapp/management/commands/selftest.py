@@ -1,4 +1,4 @@
-"""Tests what this machine's worker promises of every run, and prints what it found."""
+"""Test which promises a worker on this machine keeps, and print the results."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Command(BaseCommand):
         broken = self_test.list_broken(settings.REQUIRED_PROMISES)
         if broken:
             raise CommandError(
-                f"Required but not kept: {name_promises(finding.promise for finding in broken)}; "
-                "a worker takes no work here. DATARUN_REQUIRED_PROMISES says what is required."
+                f"Required but not kept: {name_promises(finding.promise for finding in broken)}. "
+                "A worker takes no work here. DATARUN_REQUIRED_PROMISES sets what is required."
             )
 
 
@@ -48,7 +48,7 @@ def show(self_test: SelfTest) -> str:
             ("level", self_test.level),
             ("measured by", self_test.measured_by),
             ("versions", ", ".join(f"{name} {text}" for name, text in self_test.versions.items())),
-            *(("not better, because", reason) for reason in self_test.reasons),
+            *(("not a higher level, because", reason) for reason in self_test.reasons),
         ):
             console.print(f"{name}: {value}")
     return capture.get()

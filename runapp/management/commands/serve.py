@@ -1,4 +1,4 @@
-"""Serves from one machine: the web server and the worker in the foreground, until Ctrl-C."""
+"""Run the web server and a worker on this machine, in the foreground, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Command(BaseCommand):
     def _announce(self, home: Path, port: int) -> bool:
         slots = "1 slot" if settings.SLOTS == 1 else f"{settings.SLOTS} slots"
         self.stdout.write(
-            f"datarun answers at http://{HOST}:{port}/ (home {home}, {slots}); Ctrl-C ends it."
+            f"datarun answers at http://{HOST}:{port}/ (home {home}, {slots}); Ctrl-C stops it."
         )
         self.stdout.flush()
         return True
@@ -83,8 +83,8 @@ def hold_lock(*, path: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise CommandError(
-                f"Another datarun serves from {path.parent} already (process {holder}); "
-                "end it first, or set DATARUN_HOME to another folder."
+                f"Another datarun is already serving from {path.parent} (process {holder}). "
+                "Stop it first, or set DATARUN_HOME to another folder."
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -114,8 +114,8 @@ def find_port(*, host: str, port: int, wait_seconds: float) -> int:
         except (OSError, OverflowError) as error:
             if isinstance(error, (PermissionError, OverflowError)) or time.monotonic() > deadline:
                 raise CommandError(
-                    f"Port {port} of {host} cannot be used ({error}); "
-                    "free it, or set DATARUN_PORT to another one."
+                    f"Port {port} of {host} cannot be used ({error}). "
+                    "Free it, or set DATARUN_PORT to another port."
                 ) from error
         time.sleep(0.1)
 

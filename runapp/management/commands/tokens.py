@@ -1,4 +1,4 @@
-"""Lists the tokens of an account, without their keys."""
+"""List the tokens of an account, without their keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             for token in list_live(account=find_account(name))
         ]
         heads = ("id", "name", "created", "expires", "last used")
-        self.stdout.write(show_table(heads, rows) if rows else "No token.\n", ending="")
+        self.stdout.write(show_table(heads, rows) if rows else "No tokens.\n", ending="")
 
 
 def _show(moment: datetime | None) -> str:

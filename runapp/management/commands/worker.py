@@ -1,4 +1,4 @@
-"""Starts a worker on this machine: checks its configuration, then becomes Celery's worker."""
+"""Check the configuration, then run a worker on this machine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--slots", type=int, default=settings.SLOTS, help="folds at once (DATARUN_SLOTS)"
+            "--slots",
+            type=int,
+            default=settings.SLOTS,
+            help="how many folds to run at once (DATARUN_SLOTS)",
         )
         parser.add_argument(
-            "--name", default=None, help="unlike any other worker's; by default of host and home"
+            "--name", default=None, help="a unique name; derived from host and home by default"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -39,9 +42,9 @@ class Command(BaseCommand):
         if slots < 1:
             raise CommandError("A worker needs at least one slot (--slots, DATARUN_SLOTS).")
         if not name.isprintable() or any(letter in name for letter in " /@%,"):
-            raise CommandError("A worker's name has no spaces, and none of / @ % and comma.")
+            raise CommandError("A worker's name must not contain spaces or any of / @ % and comma.")
         if len(name) > MOST_LETTERS:
-            raise CommandError(f"A worker's name has at most {MOST_LETTERS} letters.")
+            raise CommandError(f"A worker's name must have at most {MOST_LETTERS} characters.")
         check_hosts()
         command = make_worker_command(slots=slots, name=name)
         os.chdir(settings.BASE_DIR)
@@ -63,8 +66,8 @@ def check_hosts() -> None:
         connections.close_all()
     if found:
         raise CommandError(
-            f"Workers run on {', '.join(found)}, so {host} must reach the same as they do, but "
-            f"{'; '.join(parts)}. Set these variables alike on all machines."
+            f"Workers are running on {', '.join(found)}, and {host} must share their data, but "
+            f"{'; '.join(parts)}. Set these variables to the same values on all machines."
         )
 
 

@@ -1,4 +1,4 @@
-"""Lists the workers: where they are, what they run, when they were last heard of."""
+"""List the workers: where they are, what they are running, when they were last heard from."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def show(entries: list[Entry]) -> str:
             )
         )
         rows += [("", "", "", "", "", run) for run in runs[1:]]
-    heads = ("worker", "state", "busy", "since", "heard of", "runs", "missing", "versions")
+    heads = ("worker", "state", "busy", "since", "heard from", "running", "missing", "versions")
     return show_table(heads, rows)
 
 

@@ -32,7 +32,7 @@ from runapp.ops.views.folds import read_search
 
 FEW = 10
 _NAMES = [field.name for field in fields(Search)]
-_NOT_WHOLE = "The form is not whole. Go back, and choose again."
+_NOT_WHOLE = "The form is incomplete. Go back and try again."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def confirm_bulk_action(request: HttpRequest, action: FoldAction) -> HttpRespons
     search = read_search(request.POST)
     prospect = foresee(action=action, search=search)
     if not prospect.fitting.number:
-        return _show_hints(request, action, search.explain() or ["No fold fits."])
+        return _show_hints(request, action, search.explain() or ["No folds match."])
     context = {
         **_tell(request, prospect.sweep),
         "prospect": prospect,

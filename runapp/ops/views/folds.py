@@ -76,7 +76,7 @@ def _read(request: HttpRequest) -> dict[str, Any]:
         "choices": CHOICES,
         "by": by if by.lstrip("-") in SORTS else "-id",
         "lines": lines,
-        "hints": [] if lines else search.explain() or ["No fold fits."],
+        "hints": [] if lines else search.explain() or ["No folds match."],
         "is_first": place is None,
         "next": _change(request, after=str(Place.of(lines[-1], by))) if has_more else None,
         "first": _change(request, after=""),

@@ -7,8 +7,8 @@ const etags = new WeakMap();
 const SCROLLED = ".wide, .tall, pre";
 const REASONS = {
   0: "the server does not answer",
-  403: "this account may not see it any more",
-  404: "it is no more",
+  403: "this account no longer has access",
+  404: "it no longer exists",
 };
 let opened = [];
 let places = [];
@@ -68,7 +68,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, successful, xhr } = event.detail;
   if (isLive(elt)) {
     const reason = REASONS[xhr.status] || `the server answers ${xhr.status}`;
-    tellStale(successful ? "" : `What is shown may be out of date: ${reason}.`);
+    tellStale(successful ? "" : `This page may be out of date: ${reason}.`);
   }
 });
 

@@ -1,4 +1,4 @@
-"""A read-mostly admin site: what is changed here goes through the services, as everywhere."""
+"""A read-mostly admin site: what is changed here goes through the API's own functions."""
 
 from __future__ import annotations
 

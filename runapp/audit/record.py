@@ -1,7 +1,7 @@
 """The audit: who did what, when, and from where.
 
 An event is written in the transaction of the deed: what is rolled back leaves none, and nothing is
-done without one. Who did it is found here, so that services need not be told: the request that this
+done without one. Who did it is found here, so that callers need not be told: the request that this
 thread serves, or else whoever runs the process.
 
 Facts are small, and neither secrets nor data: no password, key or hash of one, no content of a

@@ -30,8 +30,8 @@ from runapp.serializers import (
     SubmissionFoldLightSerializer,
     SubmissionFoldSerializer,
 )
-from runapp.submissions import folds as services
 from runapp.submissions.code import PostedSubmission
+from runapp.submissions.folds import PostedFold, post_fold
 from runapp.views.account import tell_quotas
 
 
@@ -84,9 +84,9 @@ class SubmissionFoldList(FoldListView, FoldView):
             if posted["raw_data"] is not None
             else None
         )
-        fold, task_id = services.post_fold(
+        fold, task_id = post_fold(
             owner=account,
-            posted=services.PostedFold(
+            posted=PostedFold(
                 databoard_sf_id=posted["databoard_sf_id"],
                 train_is=posted["train_is"],
                 test_is=posted["test_is"],

@@ -27,8 +27,13 @@ from runapp.serializers import (
     PredictionNewInput,
     TestPredSubmissionFoldSerializer,
 )
-from runapp.submissions import predictions as services
-from runapp.submissions.predictions import HandedOut
+from runapp.submissions.predictions import (
+    HandedOut,
+    hand_out_listed,
+    hand_out_new,
+    list_new,
+    take_back,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ class PredictionsView(DatarunView):
         try:
             response = streams.answer_array(self._read(handed_out, RowReader(columns)))
         except Exception:
-            services.take_back(handed_out.were_new)
+            take_back(handed_out.were_new)
             raise
         self.is_sending = True
         return response
@@ -58,7 +63,7 @@ class PredictionsView(DatarunView):
                 piece = _read_readable(reader, keys[start : start + reader.piece_rows])
             except Exception:
                 if self.is_sending:
-                    services.take_back(handed_out.were_new & set(keys[start:]))
+                    take_back(handed_out.were_new & set(keys[start:]))
                 raise
             yield piece
 
@@ -85,7 +90,7 @@ class GetTestPredictionList(PredictionsView):
     def post(self, request: Request) -> HttpResponseBase:
         ids = read_input(PredictionListInput, request)["list_submission_fold"]
         owner = self.get_owner() or self.get_account()
-        return self.answer(services.hand_out_listed(scope=self.scope, owner=owner, ids=ids))
+        return self.answer(hand_out_listed(scope=self.scope, owner=owner, ids=ids))
 
 
 class GetTestPredictionNew(PredictionsView):
@@ -96,10 +101,10 @@ class GetTestPredictionNew(PredictionsView):
         limit = posted.pop("limit")
         if posted["raw_data_id"] is not None:
             get_raw_data(scope=self.scope, pk=posted["raw_data_id"])
-        waited = hold(request, services.list_new(owner=self.get_account(), **posted).exists)
+        waited = hold(request, list_new(owner=self.get_account(), **posted).exists)
         if waited:
             self.look_again()
-        found = services.hand_out_new(owner=self.get_account(), limit=limit, **posted)
+        found = hand_out_new(owner=self.get_account(), limit=limit, **posted)
         response = self.answer(found)
         tell_waited(response, waited)
         return response

@@ -16,7 +16,7 @@ from runapp.accounts.quota_use import Measure, read_allowance
 from runapp.accounts.visible_rows import get_raw_data, list_raw_data
 from runapp.common import wire
 from runapp.datasets import cross_validation
-from runapp.datasets import raw_data as services
+from runapp.datasets import raw_data as datasets
 from runapp.http.permissions import MayPostDatasets
 from runapp.http.view import DatarunView, read_input
 from runapp.lists.feed import Feed, read_feed
@@ -66,7 +66,7 @@ class RawDataList(ListView, RawDataView):
         limits = posted.pop("limits", {})
         owner = self.get_account()
         allowance = read_allowance(owner=owner)
-        raw_data = services.create_raw_data(
+        raw_data = datasets.create_raw_data(
             owner=owner, limits=limits, allowance=allowance, **posted
         )
         response = Response(self.show(raw_data), status=201)
@@ -85,11 +85,11 @@ class RawDataDetail(RawDataView):
         changes = read_input(RawDataChanges, request)
         if set(changes) != {"paused"} or not self.scope.may_steer(raw_data):
             self.scope.check_raw_data(raw_data, MANAGERS)
-        changed = services.change_raw_data(raw_data=raw_data, **changes)
+        changed = datasets.change_raw_data(raw_data=raw_data, **changes)
         return Response(self.show(changed))
 
     def delete(self, request: Request, pk: int) -> Response:
-        services.delete_raw_data(raw_data=self.find(pk, NOBODY_ELSE))
+        datasets.delete_raw_data(raw_data=self.find(pk, NOBODY_ELSE))
         return Response(status=204)
 
 
@@ -99,7 +99,7 @@ class SplitTrainTest(RawDataView):
     def post(self, request: Request) -> Response:
         posted = read_input(SplitInput, request)
         raw_data = self.find(posted.pop("raw_data_id"), MANAGERS)
-        return Response({"task_id": services.request_split(raw_data=raw_data, **posted)})
+        return Response({"task_id": datasets.request_split(raw_data=raw_data, **posted)})
 
 
 class CustomSplit(RawDataView):
@@ -108,7 +108,7 @@ class CustomSplit(RawDataView):
     def post(self, request: Request) -> Response:
         posted = read_input(CustomSplitInput, request)
         raw_data = self.find(posted.pop("raw_data_id"), MANAGERS)
-        return Response({"task_id": services.request_custom_split(raw_data=raw_data, **posted)})
+        return Response({"task_id": datasets.request_custom_split(raw_data=raw_data, **posted)})
 
 
 class Folds(RawDataView):

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from runapp.accounts import tokens as services
+from runapp.accounts.tokens import create_token, list_live, revoke_token
 from runapp.common.exceptions import Forbidden
 from runapp.http.view import DatarunView, read_input
 from runapp.models import AccessToken
@@ -40,7 +40,7 @@ class TokenList(TokenView):
     """List the tokens or make one."""
 
     def get(self, request: Request) -> Response:
-        return Response([show(token) for token in services.list_live(account=self.get_holder())])
+        return Response([show(token) for token in list_live(account=self.get_holder())])
 
     def post(self, request: Request) -> Response:
         if request.auth is not None:
@@ -50,7 +50,7 @@ class TokenList(TokenView):
             # Its key would be handed to whoever asked.
             raise Forbidden("A token is made by its own account, or by manage.py createtoken.")
         posted = read_input(TokenInput, request)
-        token, key = services.create_token(account=self.get_account(), **posted)
+        token, key = create_token(account=self.get_account(), **posted)
         # Shown once, and kept nowhere on its way.
         return Response(
             {**show(token), "key": key}, status=201, headers={"Cache-Control": "no-store"}
@@ -61,5 +61,5 @@ class TokenDetail(TokenView):
     """One token."""
 
     def delete(self, request: Request, public_id: str) -> Response:
-        services.revoke_token(account=self.get_holder(), public_id=public_id)
+        revoke_token(account=self.get_holder(), public_id=public_id)
         return Response(status=204)

@@ -224,5 +224,5 @@ def _list_operators_groups() -> QuerySet[Group]:
 
 
 def _describe(roles: Roles) -> str:
-    what = {SUBMITTERS: "submit on", READERS: "read", MANAGERS: "change", ANYBODY: "use"}
+    what = {SUBMITTERS: "submit to", READERS: "read", MANAGERS: "change", ANYBODY: "use"}
     return f"You may not {what.get(roles, 'delete or share')} this dataset."

@@ -86,7 +86,7 @@ class ReadOnlyAdmin(SoundListAdmin):
         return False
 
 
-@admin.action(description="Pause: waiting folds stay where they are")
+@admin.action(description="Pause: waiting folds do not start")
 def pause(admin_of: Any, request: HttpRequest, rows: QuerySet[RawData]) -> None:
     for raw_data in rows:
         change_raw_data(raw_data=raw_data, paused=True)
@@ -119,8 +119,8 @@ def make_action(deed: Deed) -> Callable[..., HttpResponse | None]:
 def _refuse_so_many(request: HttpRequest) -> None:
     # What is filtered by here is not what is searched for there, so it is not taken along.
     text = (
-        "Nothing was done: no more than {} folds can be chosen here. "
-        "<a href='{}'>The operators' pages</a> do it to all that fit a search."
+        "Nothing was done: at most {} folds can be selected here. "
+        "<a href='{}'>The operators' pages</a> can do this to all folds that match a search."
     )
     messages.error(request, format_html(text, ROWS, reverse("ops:folds")))
 
@@ -149,9 +149,9 @@ class ShareForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none whe
         given = super().clean() or {}
         raw_data, account = given.get("raw_data"), given.get("account")
         if (account is None) == (given.get("group") is None):
-            self.add_error("account", "Name either an account or a group.")
+            self.add_error("account", "Give either an account or a group.")
         elif raw_data is not None and account is not None and account.pk == raw_data.owner_id:
-            self.add_error("account", "The dataset is this account's own.")
+            self.add_error("account", "This account owns the dataset.")
         return given
 
 
@@ -339,7 +339,9 @@ class AccessTokenAdmin(SoundListAdmin):
         obj.digest, key = get_digest_token()
         obj.token_key = key[: CONSTANTS.TOKEN_KEY_LENGTH]
         obj.save(force_insert=True)
-        self.message_user(request, f"The key, which is not shown again: {key}", messages.WARNING)
+        self.message_user(
+            request, f"The key, which will not be shown again: {key}", messages.WARNING
+        )
 
 
 @admin.register(AuditEvent)

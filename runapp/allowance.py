@@ -45,17 +45,17 @@ class Measure(StrEnum):
 # When it is worth trying again where nothing resets: waiting folds are run, files deleted.
 _RETRY_SECONDS = {Measure.WAITING_FOLDS: 60, Measure.STORED_BYTES: 3600}
 _SENTENCES = {
-    Measure.FOLDS_PER_DAY: "This would make {used} folds today; the quota is {limit}.",
+    Measure.FOLDS_PER_DAY: "This would bring today's folds to {used}; the quota is {limit}.",
     Measure.SUBMISSIONS_PER_DAY: (
-        "This would make {used} submissions to this dataset today; the quota is {limit}."
+        "This would bring today's submissions to this dataset to {used}; the quota is {limit}."
     ),
     Measure.WAITING_FOLDS: (
-        "This would make {used} waiting folds; the quota is {limit}. "
-        "There is room once some have run or were cancelled."
+        "This would bring the waiting folds to {used}; the quota is {limit}. "
+        "Wait until some have run, or cancel some."
     ),
     Measure.STORED_BYTES: (
-        "This would make {used} stored bytes; the quota is {limit}. "
-        "There is room once datasets were deleted."
+        "This would bring the stored bytes to {used}; the quota is {limit}. "
+        "Delete a dataset to make room."
     ),
 }
 
@@ -217,7 +217,7 @@ class Standing:
         used = after.get(measure, raw_data_id=raw_data_id)
         sentence = _SENTENCES[measure].format(used=used, limit=self.allowance.limits[measure])
         if measure.is_daily:
-            sentence += f" It begins anew at {self.allowance.resets_at:%Y-%m-%dT%H:%M:%SZ}."
+            sentence += f" It resets at {self.allowance.resets_at:%Y-%m-%dT%H:%M:%SZ}."
         raise QuotaExceeded(
             sentence,
             retry_after_seconds=_RETRY_SECONDS.get(measure, self.allowance.seconds_left),

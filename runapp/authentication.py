@@ -27,7 +27,7 @@ from runapp.services.sign_in_events import note_sign_in
 from runapp.services.tokens import list_live, note_use
 
 _WRONG = "Invalid username/password."
-_ENDED = "The account, its password or its token is good no more."
+_ENDED = "The account, its password or its token is no longer valid."
 _MAX_REMEMBERED = 10_000
 # More at once than a machine has processors is of no use.
 _MAX_HASHING = 64

@@ -131,4 +131,4 @@ class StorageAway(StorageError):
     code = "unavailable"
 
     def __init__(self) -> None:
-        super().__init__("The storage is busy, full or away; try again.")
+        super().__init__("The storage is busy, full or unavailable; try again later.")

@@ -68,7 +68,7 @@ class IdsField(serializers.Field[list[int], Any, list[int], Any]):
 
     default_error_messages = {
         "not_a_list": "Expected a list of whole numbers.",
-        "too_many": "At most {most} ids are taken at a time.",
+        "too_many": "At most {most} ids are allowed at a time.",
         "invalid": "Every id must be a whole number from 0 to {most}.",
     }
 
@@ -96,9 +96,9 @@ class FilesField(serializers.Field[dict[str, bytes], Any, dict[str, bytes], Any]
     """
 
     default_error_messages = {
-        "not_a_dict": "Expected an object of file name and content.",
-        "empty": "At least one file is needed.",
-        "too_many": "At most {most} files are taken.",
+        "not_a_dict": "Expected an object that maps file names to contents.",
+        "empty": "At least one file is required.",
+        "too_many": "At most {most} files are allowed.",
         "not_text": "{name}: the content must be text, base64 of zlib.",
         "undecodable": "{name}: {why}",
         "bad_name": "{why}",
@@ -133,9 +133,7 @@ class FilesField(serializers.Field[dict[str, bytes], Any, dict[str, bytes], Any]
             return wire.decode_bytes(text, max_bytes=max_bytes)
         except wire.WireTooLarge as error:
             most = getattr(settings, self._max_bytes) // 2**20
-            raise TooLarge(
-                f"The files inflate to more than the {most} MB that are taken."
-            ) from error
+            raise TooLarge(f"The files unpack to more than the maximum of {most} MB.") from error
         except wire.WireError as error:
             self.fail("undecodable", name=name, why=str(error))
 
@@ -155,7 +153,7 @@ class IndicesField(serializers.Field[NDArray[np.int64], Any, NDArray[np.int64], 
             indices = wire.decode_indices(data, max_count=settings.MAX_INDICES)
             wire.check_indices(indices, n_rows=None)
         except wire.WireTooLarge as error:
-            raise TooLarge(f"At most {settings.MAX_INDICES} indices are taken.") from error
+            raise TooLarge(f"At most {settings.MAX_INDICES} indices are allowed.") from error
         except wire.WireError as error:
             self.fail("invalid", why=str(error))
         return indices
@@ -168,8 +166,8 @@ class LimitsField(serializers.Field[dict[str, float | None], Any, dict[str, floa
     """Limit name -> positive number up to the server's maximum; null goes back to the default."""
 
     default_error_messages = {
-        "not_a_dict": "Expected an object of limit and value.",
-        "unknown": "Unknown limit {name}; there are: {known}.",
+        "not_a_dict": "Expected an object that maps limits to values.",
+        "unknown": "Unknown limit {name} (use any of: {known}).",
         "not_positive": "{name} must be a number above 0.",
         "not_whole": "{name} must be a whole number.",
         "over_maximum": "{name} is {value}; the maximum is {most}.",

@@ -33,7 +33,7 @@ class WordsFilter(django_filters.BaseInFilter, django_filters.ChoiceFilter):  # 
     def __init__(self, words: list[str]) -> None:
         super().__init__(
             choices=[(word, word) for word in words],
-            error_messages={"invalid_choice": f"There are: {', '.join(words)}."},
+            error_messages={"invalid_choice": f"Must be one of: {', '.join(words)}."},
         )
 
 
@@ -51,7 +51,7 @@ class MomentField(forms.Field):
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise forms.ValidationError(
-                "Must be a moment such as 2026-01-31T12:00:00Z.", code="invalid"
+                "Must be a time such as 2026-01-31T12:00:00Z.", code="invalid"
             ) from error
 
 

@@ -25,6 +25,6 @@ def check_name(name: str) -> None:
     letters = set(name) - {"\0"}
     if any(letter in _TURNS or unicodedata.category(letter) in _CATEGORIES for letter in letters):
         raise ValidationError(
-            "Control characters and marks of the writing direction are not taken.",
+            "Control characters and marks that change the writing direction are not allowed.",
             code="control_character",
         )

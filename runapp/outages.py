@@ -39,8 +39,8 @@ def describe_outage(error: BaseException) -> str:
     """Log an outage in one line, and return what a client is told of it."""
     logger.warning("the database refused: %s", " ".join(str(error).split()))
     if is_read_only(error):
-        return "The database takes no changes at the moment, it can only be read; try again later."
-    return "The database is busy or away; try again."
+        return "The database is read-only at the moment; try again later."
+    return "The database is busy or unavailable; try again later."
 
 
 class OutageFilter(logging.Filter):

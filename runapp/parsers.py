@@ -16,7 +16,7 @@ from rest_framework.parsers import BaseParser
 from runapp.exceptions import InvalidInput, TooLarge, TooSlow
 
 _BROKEN = "parse_error"
-_BROKE_OFF = "The body broke off."
+_BROKE_OFF = "The body ended too early."
 _MOST_SHOWN = 40
 # Some fields make text of what they are given, by recursion.
 _MOST_DEPTH = 64
@@ -46,7 +46,7 @@ class BoundedJSONParser(BaseParser):
         announced = int(request.META.get("CONTENT_LENGTH") or 0) if request is not None else 0
         body = b"" if announced > most else _read(stream, most + 1)
         if max(announced, len(body)) > most:
-            raise TooLarge(f"The body is larger than the {most // 2**20} MB that are taken.")
+            raise TooLarge(f"The body is larger than the maximum of {most // 2**20} MB.")
         if len(body) < announced:
             raise ParseError(_BROKE_OFF, code=_BROKEN)
         try:
@@ -62,7 +62,7 @@ def _read(stream: IO[Any], most: int) -> bytes:
         body: bytes = stream.read(most)
     except UnreadablePostError as error:
         if isinstance(error.__cause__, TimeoutError):
-            raise TooSlow("The body came too slowly; send it at once.") from error
+            raise TooSlow("The body arrived too slowly.") from error
         raise ParseError(_BROKE_OFF, code=_BROKEN) from error
     return body
 
@@ -90,7 +90,7 @@ def check_keys(body: bytes, tree: Any) -> None:
     twice = written - Counter(_list_keys(tree))
     for key in twice:
         shown = key if len(key) <= _MOST_SHOWN else f"{key[:_MOST_SHOWN]}..."
-        raise InvalidInput(f"The body names {shown!r} twice.", code="duplicate_key")
+        raise InvalidInput(f"The body has the key {shown!r} twice.", code="duplicate_key")
 
 
 def _list_written_keys(body: bytes) -> Iterator[bytes]:
@@ -107,7 +107,9 @@ def _list_keys(tree: Any) -> Iterator[str]:
     layer, depth = [tree], 0
     while layer:
         if depth > _MOST_DEPTH:
-            raise ParseError(f"The body is nested more than {_MOST_DEPTH} deep.", code=_BROKEN)
+            raise ParseError(
+                f"The body is nested more than {_MOST_DEPTH} levels deep.", code=_BROKEN
+            )
         below: list[Any] = []
         for found in layer:
             if type(found) is dict:

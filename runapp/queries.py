@@ -72,7 +72,7 @@ class ListQuery:
         is_known = cursor.epoch == feed.epoch and cursor.seq <= feed.clock
         if not is_known or (self.since is not None and cursor.seq < feed.removed):
             raise Gone(
-                "What this cursor stands for is not known any more; read the list from its start.",
+                "This cursor is no longer valid; read the list from its start.",
                 field="updated_since" if self.since else "cursor",
             )
 
@@ -158,7 +158,7 @@ def read_list_query(
     page = _read_cursor(parameters, "cursor", topic)
     since = _read_cursor(parameters, "updated_since", topic)
     if page is not None and since is not None:
-        raise InvalidInput("Not together with updated_since.", field="cursor")
+        raise InvalidInput("Cannot be combined with updated_since.", field="cursor")
     return ListQuery(
         rows=narrowed.qs,
         topic=topic,
@@ -192,7 +192,7 @@ def pick_columns(
     unknown = [name for name in names or () if name not in by_name]
     if unknown:
         raise InvalidInput(
-            f"Unknown field {unknown[0][:_SHOWN_CHARACTERS]!r}; there are: {', '.join(by_name)}.",
+            f"Unknown field {unknown[0][:_SHOWN_CHARACTERS]!r} (use any of: {', '.join(by_name)}).",
             field="fields",
             code="unknown",
         )
@@ -204,7 +204,7 @@ def _check_names(parameters: QueryDict, known: set[str]) -> None:
         if name not in known:
             shown = name[:_SHOWN_CHARACTERS]
             raise InvalidInput(
-                f"Unknown parameter; there are: {', '.join(sorted(known))}.",
+                f"Unknown parameter (use any of: {', '.join(sorted(known))}).",
                 field=shown,
                 code="unknown",
             )
@@ -225,9 +225,9 @@ def _read_cursor(parameters: QueryDict, name: str, topic: str) -> Cursor | None:
     # Each kind leads on by the parameter that it was given for.
     if (cursor.after is None) == (name == "cursor"):
         raise InvalidInput(
-            "This cursor is of a page: it goes into `cursor`."
+            "This is the cursor of a page: send it as `cursor`."
             if cursor.after is not None
-            else "This cursor is of changes: it goes into `updated_since`.",
+            else "This is a cursor of changes: send it as `updated_since`.",
             field=name,
             code="bad_cursor",
         )

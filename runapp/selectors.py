@@ -131,7 +131,9 @@ def get_fold(*, scope: Scope, databoard_sf_id: int, owner: User | None = None) -
     if not found:
         raise NotFound("Not found.")
     names = ", ".join(sorted(fold.owner.username for fold in found))
-    raise Conflict(f"Several accounts have a fold {databoard_sf_id}; add ?owner= one of: {names}.")
+    raise Conflict(
+        f"Several accounts have a fold {databoard_sf_id}; add ?owner= with one of: {names}."
+    )
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,10 @@ class RawDataInput(serializers.Serializer[Any]):
         unknown = [element for element in elements if element not in CLASS_NAMES]
         if unknown:
             raise serializers.ValidationError(
-                f"Unknown element {unknown[0]!r}; there are: {', '.join(CLASS_NAMES)}."
+                f"Unknown element {unknown[0]!r} (use any of: {', '.join(CLASS_NAMES)})."
             )
         if len(set(elements)) != len(elements):
-            raise serializers.ValidationError("An element is named twice.")
+            raise serializers.ValidationError("An element is listed twice.")
         return ",".join(elements)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def check_elements(elements: list[str]) -> None:
     predictors = [element for element in PREDICTORS if element in elements]
     problem = None
     if len(predictors) != 1:
-        problem = "Exactly one of classifier and regressor is needed."
+        problem = "Exactly one of classifier and regressor is required."
     elif "calibrator" in elements and "classifier" not in elements:
         problem = "A calibrator needs a classifier."
     if problem:
@@ -85,7 +85,7 @@ class RawDataChanges(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
             raise serializers.ValidationError(
-                {"limits": "Name at least one of limits, paused and fail_fast."}, code="required"
+                {"limits": "Send at least one of limits, paused and fail_fast."}, code="required"
             )
         return attrs
 
@@ -97,14 +97,14 @@ class ShareInput(serializers.Serializer[Any]):
     group = TextField(max_length=150, required=False, allow_null=True)
     role = serializers.ChoiceField(
         choices=Share.Role.choices,
-        error_messages={"invalid_choice": f"There are: {', '.join(Share.Role.values)}."},
+        error_messages={"invalid_choice": f"Must be one of: {', '.join(Share.Role.values)}."},
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         given = [name for name in ("account", "group") if attrs.get(name) is not None]
         if len(given) != 1:
             raise serializers.ValidationError(
-                {"account": "Name either an account or a group."}, code="contradictory"
+                {"account": "Give either an account or a group."}, code="contradictory"
             )
         return attrs
 
@@ -149,7 +149,7 @@ class TokenInput(serializers.Serializer[Any]):
         unknown = sorted(set(self.initial_data) - set(self.fields))
         if unknown:
             raise serializers.ValidationError(
-                {unknown[0][:_SHOWN_CHARACTERS]: "There is no such field."}, code="unknown"
+                {unknown[0][:_SHOWN_CHARACTERS]: "Unknown field."}, code="unknown"
             )
         return attrs
 

@@ -61,8 +61,8 @@ def find_window(now: float) -> tuple[int, int]:
 def refuse(*, most: int, seconds_left: int) -> TooMany:
     """Return the error for whoever has made too many requests."""
     return TooMany(
-        f"At most {most} requests a minute are taken from an account; "
-        f"go on in {seconds_left} seconds.",
+        f"An account may make at most {most} requests per minute; "
+        f"try again in {seconds_left} seconds.",
         retry_after_seconds=seconds_left,
         headers={
             "RateLimit-Policy": f'"requests";q={most};w={WINDOW_SECONDS}',

@@ -87,9 +87,9 @@ def decode_bytes(text: str, *, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise WireError("The content is not a valid zlib stream.") from error
     if len(content) > max_bytes:
-        raise WireTooLarge(f"The content inflates to more than {max_bytes} bytes.")
+        raise WireTooLarge(f"The content unpacks to more than {max_bytes} bytes.")
     if not inflater.eof:
-        raise WireError("The zlib stream of the content is cut short.")
+        raise WireError("The zlib stream of the content is truncated.")
     if inflater.unused_data:
         raise WireError("The content has extra bytes after its zlib stream.")
     return content
@@ -170,7 +170,7 @@ def check_indices(indices: npt.NDArray[np.int64], *, n_rows: int | None) -> None
         If there is no index, or one is negative, repeated, or not below `n_rows`.
     """
     if not indices.size:
-        raise WireError("There is no index.")
+        raise WireError("There are no indices.")
     if indices.min() < 0:
         raise WireError(f"Index {indices.min()} is negative.")
     if n_rows is not None and indices.max() >= n_rows:
@@ -275,11 +275,11 @@ def check_file_name(name: str) -> str:
     # ascii() keeps the sentence printable whatever the name holds.
     shown = ascii(name[:80])
     if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in name):
-        raise WireError(f"File name {shown} holds a control character or half a character.")
+        raise WireError(f"File name {shown} contains a control character or half a character.")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise WireError(f"File name {shown} is longer than {MAX_NAME_BYTES} bytes.")
     if "\\" in name:
-        raise WireError(f"File name {shown} holds a backslash: its parts are separated by '/'.")
+        raise WireError(f"File name {shown} contains a backslash: parts are separated by '/'.")
     if name.startswith("/"):
         raise WireError(f"File name {shown} starts with '/': it must be relative.")
     _check_name_parts(name.split("/"), shown=shown)

@@ -127,7 +127,7 @@ def read_file(*, pk: int, name: str, scope: Scope) -> File:
     """
     submission = _find_submission(pk)
     if not _may_read(submission, scope):
-        raise Forbidden("You may look at this submission, not at its code.")
+        raise Forbidden("You may see this submission but not its code.")
     if name not in submission.files:
         raise NotFound("There is no such file.")
     content = submission.raw_data.bin.read(kind=Kind.CODE, digest=submission.files[name])

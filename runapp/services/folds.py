@@ -159,7 +159,7 @@ def change_priority(*, fold: SubmissionFold, priority: str) -> None:
     waiting = SubmissionFold.objects.filter(pk=fold.pk, phase=Phase.WAITING)
     with publishing():
         if not touch(waiting, priority=priority):
-            raise Conflict("Only a waiting fold can change its priority.")
+            raise Conflict("Only the priority of a waiting fold can be changed.")
         audit.record(action=Action.PRIORITY_CHANGED, of=fold, facts={"priority": priority})
 
 
@@ -323,7 +323,7 @@ def _reset_fold(
     rows = SubmissionFold.objects.filter(owner=owner, databoard_sf_id=posted.databoard_sf_id)
     fold = rows.select_for_update().first()
     if fold is None:
-        raise Conflict(f"Fold {posted.databoard_sf_id} changed meanwhile; post again.")
+        raise Conflict(f"Fold {posted.databoard_sf_id} has changed in the meantime; post it again.")
     if fold.submission_id != submission.pk:
         raise _belong_elsewhere(posted)
     Predictions.objects.filter(fold=fold).delete()

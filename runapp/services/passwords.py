@@ -34,7 +34,9 @@ def change_password(*, account: User, old_password: str, new_password: str, requ
         When too many wrong ones came before it.
     """
     if not sign_in(account=account, name=account.username, password=old_password, request=request):
-        raise InvalidInput("This is not the password.", field="old_password", code="wrong_password")
+        raise InvalidInput(
+            "The old password is wrong.", field="old_password", code="wrong_password"
+        )
     try:
         validate_password(new_password, user=account)
     except ValidationError as error:

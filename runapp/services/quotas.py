@@ -89,9 +89,9 @@ def set_quota(*, account: User, changes: Mapping[str, int | None]) -> Quota:
     """
     for name, limit in changes.items():
         if name not in settings.QUOTAS:
-            raise InvalidInput(f"There is no quota of {name}.", field=name, code="unknown")
+            raise InvalidInput(f"There is no quota named {name}.", field=name, code="unknown")
         if limit is not None and not 0 <= limit <= MOST:
-            raise InvalidInput(f"A quota lies between 0 and {MOST}.", field=name)
+            raise InvalidInput(f"A quota must be between 0 and {MOST}.", field=name)
     with transaction.atomic():
         quota = _lock(account)
         new = {name: limit for name, limit in changes.items() if getattr(quota, name) != limit}

@@ -191,7 +191,7 @@ def _request(raw_data: RawData, *, request: Mapping[str, float], force: bool) ->
     with publishing():
         rows = RawData.objects.filter(pk=lock_raw_data(raw_data).pk)
         if not force and folds.exists():
-            raise Conflict("This dataset has folds; force splits it again.")
+            raise Conflict("This dataset has folds; send force to split it again.")
         touch(
             rows,
             state=RawData.State.SPLITTING,
@@ -234,4 +234,6 @@ def _check_files(files: Mapping[str, bytes]) -> None:
     if len(files) > 1 and not modules:
         raise SpecificModuleMissing("Submit a specific.py when submitting several files")
     if len(modules) > 1 and "specific.py" not in modules:
-        raise InvalidInput("Several Python files and none is named specific.py.", field="files")
+        raise InvalidInput(
+            "There are several Python files, and none is named specific.py.", field="files"
+        )

@@ -33,7 +33,7 @@ from runapp.services.feed import note_removal, publishing
 from runapp.services.moves import order_locks
 from runapp.services.raw_data import lock_raw_data
 
-TAKEN = "This dataset is shared so already."
+TAKEN = "This dataset is already shared in this way."
 
 
 def share_raw_data(
@@ -123,7 +123,7 @@ def _find_grantee(
         if user is None:
             raise InvalidInput("There is no such account.", field="account", code="does_not_exist")
         if user.pk == raw_data.owner_id:
-            raise InvalidInput("The dataset is this account's own.", field="account")
+            raise InvalidInput("This account owns the dataset.", field="account")
         return {"account": user}
     found = Group.objects.filter(name=group).first()
     if found is None:

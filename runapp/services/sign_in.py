@@ -35,7 +35,7 @@ from runapp.outages import is_read_only
 
 logger = logging.getLogger(__name__)
 
-LOCKED = "Too many wrong passwords came from this address; try again later."
+LOCKED = "Too many wrong passwords from this address; try again later."
 # What is counted as one where the address of a request is not known.
 _NOWHERE = "::"
 _MOST_NAME = 255  # of axes' column

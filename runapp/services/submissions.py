@@ -112,7 +112,7 @@ def save_submission(
             return created, CodeChange.CREATED
     submission = Submission.objects.select_for_update(no_key=True).filter(**key).first()
     if submission is None or submission.raw_data_id != raw_data.pk:
-        raise Conflict(f"Submission {databoard_s_id} changed meanwhile; post again.")
+        raise Conflict(f"Submission {databoard_s_id} has changed in the meantime; post it again.")
     if tree is None or tree.digest == submission.hash_files:
         return submission, CodeChange.NONE
     _check_replaceable(submission, tree.digest, force)
@@ -135,8 +135,8 @@ def record_submissions(submissions: Iterable[Submission]) -> None:
 def _check_replaceable(submission: Submission, digest: str, force: Force) -> None:
     if digest != submission.hash_files and force is not Force.SUBMISSION:
         raise Conflict(
-            f"Submission {submission.databoard_s_id} is known with other files; "
-            "force 'submission, submission_fold' replaces them."
+            f"Submission {submission.databoard_s_id} already exists with other files; "
+            "to replace them, send force: 'submission, submission_fold'."
         )
 
 

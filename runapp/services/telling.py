@@ -19,7 +19,7 @@ def describe(result: RunResult) -> str:
     is told but how much it was. Before it begins, all output is of our own part of the child.
     """
     if result.outcome is Outcome.LOST:
-        return f"{result.sentence} ({len(result.output)} letters of output)"
+        return f"{result.sentence} ({len(result.output)} characters of output)"
     return f"{result.sentence} {result.output}"
 
 

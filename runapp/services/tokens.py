@@ -56,7 +56,9 @@ def create_token(
         tokens = AccessToken.objects.filter(user=account)
         tokens.filter(name=name, expiry__lt=timezone.now()).delete()
         if name is not None and tokens.filter(name=name).exists():
-            raise InvalidInput("There is a token of this name.", field="name", code="unique")
+            raise InvalidInput(
+                "A token with this name already exists.", field="name", code="unique"
+            )
         if list_live(account=account).count() >= MOST_TOKENS:
             raise Conflict(f"An account has at most {MOST_TOKENS} tokens; revoke one first.")
         token, key = AccessToken.objects.create(

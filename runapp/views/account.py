@@ -35,7 +35,7 @@ class AccountView(DatarunView):
     def _find_account(self) -> User:
         account, owner = self.get_account(), self.get_owner()
         if owner not in (None, account) and not self.scope.sees_all:
-            raise Forbidden("This is another's account.")
+            raise Forbidden("This is not your account.")
         return owner or account
 
 

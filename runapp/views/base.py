@@ -72,7 +72,7 @@ def read_body(request: Request) -> Any:
         When its length is not told: Django reads nothing of such a body.
     """
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        raise LengthRequired("The body came in chunks; send it with a Content-Length.")
+        raise LengthRequired("The body was sent in chunks; send a Content-Length instead.")
     return request.data
 
 

@@ -182,7 +182,7 @@ def _check_bodies(data: Any) -> list[Any]:
     if not isinstance(data, list):
         raise InvalidInput("Expected an array of folds.", code="not_a_list")
     if len(data) > MOST_ROWS:
-        raise InvalidInput(f"At most {MOST_ROWS} folds are taken at a time.", code="too_many")
+        raise InvalidInput(f"At most {MOST_ROWS} folds are allowed at a time.", code="too_many")
     return data
 
 

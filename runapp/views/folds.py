@@ -162,7 +162,7 @@ class SubmissionFoldDetail(FoldView):
     def _find_to_steer(self, databoard_sf_id: int) -> SubmissionFold:
         fold = self._find(databoard_sf_id)
         if not self.scope.may_steer(fold):
-            raise Forbidden("You may look at this fold, not change it.")
+            raise Forbidden("You may see this fold but not change it.")
         return fold
 
 

@@ -19,7 +19,7 @@ def _answer(status: int, code: str, message: str) -> JsonResponse:
 
 
 def answer_bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return _answer(400, "bad_request", "The request cannot be understood.")
+    return _answer(400, "bad_request", "The request is malformed.")
 
 
 def answer_forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
@@ -45,7 +45,7 @@ def answer_server_error(request: HttpRequest) -> JsonResponse:
         response = _answer(503, "unavailable", describe_outage(error))
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
-    return _answer(500, "error", "Something went wrong here; it has been logged.")
+    return _answer(500, "error", "Something went wrong on the server; it has been logged.")
 
 
 def answer_locked(

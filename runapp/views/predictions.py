@@ -114,10 +114,10 @@ class PredictionsFile(DatarunView):
     def get(self, request: Request, databoard_sf_id: int, part: str) -> HttpResponseBase:
         fold = get_fold(scope=self.scope, databoard_sf_id=databoard_sf_id, owner=self.get_owner())
         if not self.scope.may(READERS, raw_data_id=fold.raw_data_id, owner_id=fold.owner_id):
-            raise Forbidden("You may look at this fold, not at its predictions.")
+            raise Forbidden("You may see this fold but not its predictions.")
         found = Predictions.objects.filter(fold=fold, part=part).first()
         if found is None:
-            raise NotFound("This fold has no predictions of that part.")
+            raise NotFound("This fold has no predictions for that part.")
         etag = f'"{found.digest}"'
         if find_known(request, etag):
             return answer_not_modified(etag)

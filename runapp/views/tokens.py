@@ -32,7 +32,7 @@ class TokenView(DatarunView):
         account, owner = self.get_account(), self.get_owner() or self.get_account()
         # Others may know of an account without having a word on what it signs in by.
         if owner != account and not account.is_superuser:
-            raise Forbidden("These are another account's tokens.")
+            raise Forbidden("These tokens belong to another account.")
         return owner
 
 

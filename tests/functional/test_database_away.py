@@ -104,7 +104,7 @@ def test_read_only_database_is_read(server: Postgres, account: Account, service:
 
     assert (by_password.status_code, by_token.status_code) == (200, 200)
     for response in (changed, posted, site):
-        assert "can only be read" in check_unavailable(response)["message"]
+        assert "is read-only" in check_unavailable(response)["message"]
     assert account.send("PATCH", f"rawdata/{raw_data['id']}/", {"limits": {}}).status_code == 200
 
 

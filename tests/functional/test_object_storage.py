@@ -204,7 +204,7 @@ def test_store_that_falls_silent_costs_no_fold_and_no_other_request(
         check(posted, status=201)
         check(account.send("GET", "rawdata/"))
         wait_until(
-            lambda: "is busy, full or away" in service.log,
+            lambda: "is busy, full or unavailable" in service.log,
             what="a slot has given the fold back",
         )
         row = account.read_fold(waiting)

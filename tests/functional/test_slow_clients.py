@@ -207,7 +207,7 @@ def test_body_that_is_whole_json_before_its_end_is_refused(
         connection.shutdown(socket.SHUT_WR)
         status, answer = read_answer(connection)
 
-    assert (status, answer["detail"]) == (400, "The body broke off.")
+    assert (status, answer["detail"]) == (400, "The body ended too early.")
 
 
 @pytest.mark.parametrize("path", ["tokens/", "submissionfold/bulk/"])

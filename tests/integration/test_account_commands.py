@@ -156,7 +156,7 @@ def test_createtoken_gives_it_a_name_and_an_end() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--name", "taken"), "a token of this name"),
+        (("--name", "taken"), "A token with this name already exists"),
         (("--name", "a\x1b[2Jb"), "Control characters"),
         (("--name", " "), "must not be blank"),
         (("--name", "x" * 101), "at most 100"),

@@ -137,7 +137,7 @@ def test_more_folds_than_can_be_told_of_are_not_chosen(
     asked = client.post(FOLDS, {**every, "_selected_action": [folds[1].pk]})
 
     page = refused.content.decode()
-    assert "no more than 2 folds can be chosen here" in page
+    assert "at most 2 folds can be selected here" in page
     assert "href='/ops/folds/'" in page
     assert len(asked.context["lines"]) == 2
 

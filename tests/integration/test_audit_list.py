@@ -334,7 +334,7 @@ def test_command_prints_what_the_list_answers_as_json() -> None:
 
 
 def test_command_refuses_what_there_is_not() -> None:
-    with pytest.raises(CommandError, match=r"--action: There are: sign_in, "):
+    with pytest.raises(CommandError, match=r"--action: Must be one of: sign_in, "):
         run("--action", "signin")
-    with pytest.raises(CommandError, match=r"--since: Must be a moment such as"):
+    with pytest.raises(CommandError, match=r"--since: Must be a time such as"):
         run("--since", "yesterday")

@@ -113,7 +113,7 @@ def test_folds_of_a_day_are_as_many_as_the_quota(account: User, dataset: RawData
         '"folds-per-day";r=0',
     ]
     check_refused(refused, quota="folds-per-day")
-    assert "This would make 3 folds today; the quota is 2." in refused.json()["detail"]
+    assert "This would bring today's folds to 3; the quota is 2." in refused.json()["detail"]
     assert SubmissionFold.objects.count() == count_folds(account) == 2
 
 

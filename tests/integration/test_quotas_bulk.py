@@ -80,7 +80,7 @@ def test_as_many_as_fit_are_taken_in_order(account: User, dataset: RawData) -> N
 
     assert statuses == [201] * 5 + [429] * 7
     assert bodies[5]["errors"][0]["code"] == "quota_exceeded"
-    assert "This would make 6 folds today; the quota is 5." in bodies[5]["detail"]
+    assert "This would bring today's folds to 6; the quota is 5." in bodies[5]["detail"]
     assert bodies[-1] == bodies[5]
     assert response["RateLimit"].startswith('"folds-per-day";r=0;t=')
     assert count_use(account) == (5, 2)

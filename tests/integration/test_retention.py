@@ -327,7 +327,7 @@ def test_command_refuses_senseless_days(days: str) -> None:
 def test_command_says_that_the_storage_is_away(settings: Any, tmp_path: Path) -> None:
     settings.STORAGE_REMOTE = S3Location("bucket", endpoint_url="http://127.0.0.1:9")
 
-    with pytest.raises(CommandError, match="The storage is busy, full or away"):
+    with pytest.raises(CommandError, match="The storage is busy, full or unavailable"):
         call_command("prune", stdout=StringIO())
 
 

@@ -57,7 +57,7 @@ def test_read_only_database_is_read(request: pytest.FixtureRequest) -> None:
     request.getfixturevalue("read_only")
 
     assert client.get("/runapp/rawdata/").status_code == 200
-    assert "can only be read" in check_unavailable(post_dataset(client))
+    assert "is read-only" in check_unavailable(post_dataset(client))
 
 
 def test_weak_hash_keeps_nobody_out_of_a_read_only_database(
@@ -82,7 +82,7 @@ def test_error_outside_the_api_is_told_in_the_same_way(request: pytest.FixtureRe
 
     response = browser.post("/admin/login/", {"username": "root", "password": PASSWORD})
 
-    assert "can only be read" in check_unavailable(response)
+    assert "is read-only" in check_unavailable(response)
 
 
 def test_full_database_is_told_and_read() -> None:

@@ -55,7 +55,7 @@ def test_requests_beyond_the_limit_are_refused() -> None:
     assert (
         error["message"]
         == refused.json()["detail"]
-        == ("At most 3 requests a minute are taken from an account; go on in 42 seconds.")
+        == ("An account may make at most 3 requests per minute; try again in 42 seconds.")
     )
 
 

@@ -301,7 +301,7 @@ def test_admin_makes_a_token_and_shows_its_key_once() -> None:
     page = client.post("/admin/runapp/accesstoken/add/", form, follow=True).content.decode()
     again = client.get("/admin/runapp/accesstoken/").content.decode()
 
-    (key,) = re.findall(r"not shown again: ([0-9a-f]{64})", page)
+    (key,) = re.findall(r"will not be shown again: ([0-9a-f]{64})", page)
     assert make_bearer(key).get(OTHER).status_code == 200
     assert "&lt;b&gt;nightly" in again
     assert "<b>nightly" not in again

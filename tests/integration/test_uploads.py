@@ -106,7 +106,7 @@ def test_too_many_files_are_refused(post: Post, settings: Any) -> None:
     response = post(files)
 
     assert response.status_code == 400
-    assert response.json()["files"] == ["At most 2 files are taken."]
+    assert response.json()["files"] == ["At most 2 files are allowed."]
     check_nothing_is_left()
 
 
@@ -127,7 +127,7 @@ def test_files_that_inflate_to_too_much_are_refused(
     response = post(files)
 
     assert response.status_code == 413
-    assert response.json()["detail"] == "The files inflate to more than the 1 MB that are taken."
+    assert response.json()["detail"] == "The files unpack to more than the maximum of 1 MB."
     assert response.json()["errors"][0]["code"] == "too_large"
     check_nothing_is_left()
 
@@ -146,7 +146,7 @@ def test_body_over_the_limit_is_refused(post: Post, settings: Any) -> None:
     response = post({"classifier.py": "A" * 2**20})
 
     assert response.status_code == 413
-    assert response.json()["detail"] == "The body is larger than the 1 MB that are taken."
+    assert response.json()["detail"] == "The body is larger than the maximum of 1 MB."
     check_nothing_is_left()
 
 

@@ -75,7 +75,7 @@ def test_submissions_to_another_dataset_are_counted_apart() -> None:
 def test_fold_is_refused_where_more_is_stored_than_may_be() -> None:
     standing = make_standing(Use(n_bytes=101), stored_bytes=100)
 
-    with pytest.raises(QuotaExceeded, match="101 stored bytes; the quota is 100"):
+    with pytest.raises(QuotaExceeded, match="stored bytes to 101; the quota is 100"):
         standing.take(ONE_FOLD)
 
 
@@ -86,7 +86,7 @@ def test_dataset_is_not_measured_by_the_quotas_of_folds() -> None:
 
 
 def test_nothing_is_taken_where_the_quota_is_nothing() -> None:
-    with pytest.raises(QuotaExceeded, match="1 folds today; the quota is 0"):
+    with pytest.raises(QuotaExceeded, match="folds to 1; the quota is 0"):
         make_standing(folds_per_day=0).take(ONE_FOLD)
 
 
@@ -127,7 +127,8 @@ def test_refusal_says_the_quota_the_use_and_the_reset() -> None:
         make_standing(Use(folds=200), folds_per_day=200).take(ONE_FOLD)
 
     assert caught.value.message == (
-        "This would make 201 folds today; the quota is 200. It begins anew at 2026-03-02T00:00:00Z."
+        "This would bring today's folds to 201; the quota is 200. "
+        "It resets at 2026-03-02T00:00:00Z."
     )
     assert caught.value.headers == {
         "RateLimit-Policy": '"folds-per-day";q=200;w=86400',

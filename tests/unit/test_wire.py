@@ -55,7 +55,7 @@ def test_bomb_in_a_bomb_is_inflated_once():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "cut short"),
+        ("", "truncated"),
         ("é", "base64"),
         ("a", "base64"),
         ("YQ", "base64"),
@@ -70,7 +70,7 @@ def test_bomb_in_a_bomb_is_inflated_once():
         ("YWJj", "zlib"),
         (pack(b"x", tail=b"y"), "extra bytes"),
         (pack(b"x", tail=zlib.compress(b"x")), "extra bytes"),
-        (base64.b64encode(zlib.compress(b"x" * 99)[:-1]).decode(), "cut short"),
+        (base64.b64encode(zlib.compress(b"x" * 99)[:-1]).decode(), "truncated"),
         (base64.b64encode(zlib.compress(b"x" * 99)[:-1] + b"?").decode(), "zlib"),
         (base64.b64encode(zlib.compress(b"x", wbits=31)).decode(), "zlib"),
         (base64.b64encode(zlib.compress(b"x", wbits=-15)).decode(), "zlib"),
@@ -136,8 +136,8 @@ def test_indices_of_broken_length_are_refused():
 @pytest.mark.parametrize(
     ("indices", "n_rows", "sentence"),
     [
-        ([], 5, "no index"),
-        ([], None, "no index"),
+        ([], 5, "no indices"),
+        ([], None, "no indices"),
         ([0, -1], None, "Index -1 is negative"),
         ([3, 1, 3], None, "Index 3 is repeated"),
         ([0, 5], 5, "Index 5 is out of range"),

@@ -6,17 +6,16 @@ from typing import Any
 
 DESCRIPTION = """\
 A front end posts datasets and submissions, datarun trains each submission fold by fold, and the
-front end fetches predictions, times, memory and logs. `docs/api.md` tells it as a story, with every
-rule that does not fit into a schema.
+front end fetches predictions, times, memory use and logs. `docs/api.md` explains the API step by
+step, with every rule that does not fit into a schema.
 
-* **Accounts.** Each sees its own rows and what others share with it; the rest does not exist for
-  it: 404.
+* **Accounts.** Each sees its own rows and what others share with it; everything else returns 404.
 * **Encodings.** The format `zlib-file` is base64 of zlib of a file's bytes; `zlib-int64` and
   `zlib-float64` are base64 of zlib of numbers, little endian, in C order.
-* **Refusals** have one shape, with stable codes for programs. A method that a path does not have is
-  answered with 405.
-* **Additions.** Answers may get new properties, and codes new values: pass over what you do not
-  know.
+* **Refusals** have one shape, with stable codes for programs. Methods that a path does not support
+  return 405.
+* **Additions.** Responses may get new properties, and codes new values: ignore those that you do
+  not know.
 """
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
@@ -28,10 +27,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TAGS": [
         {"name": "Datasets", "description": "Post, split, limit, pause and delete."},
         {"name": "Submissions", "description": "The code of participants."},
-        {"name": "Folds", "description": "Post, follow, hurry and cancel."},
-        {"name": "Predictions", "description": "Fetch what came of the folds."},
+        {"name": "Folds", "description": "Post, follow, prioritise and cancel."},
+        {"name": "Predictions", "description": "Fetch the results of folds."},
         {"name": "Shares", "description": "Who else may use a dataset, and how."},
-        {"name": "Accounts", "description": "Who asks, its quotas and its tokens."},
+        {"name": "Accounts", "description": "The account itself, its quotas and its tokens."},
         {"name": "Audit", "description": "Who did what, for operators."},
     ],
     "ENFORCE_NON_BLANK_FIELDS": True,
@@ -48,7 +47,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
             "format": "int64",
             "minimum": 0,
             "maximum": 2**63 - 1,
-            "description": "Of a dataset the server's, of a fold the client's own.",
+            "description": "The server's id of a dataset; the client's own id of a fold.",
         },
         "part": {
             "type": "string",

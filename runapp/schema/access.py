@@ -24,7 +24,7 @@ describe(
         id="postShare",
         tag=SHARES,
         summary="Let an account or a group use a dataset",
-        description="Only the owner of the dataset may.",
+        description="Only the owner of the dataset can do this.",
         body=ShareInput,
         answers={
             201: Answer(
@@ -47,8 +47,8 @@ describe(
         id="deleteShare",
         tag=SHARES,
         summary="Withdraw a share",
-        description="Folds that were posted by it stay.",
-        answers={204: Answer("It is gone.")},
+        description="Folds that were posted through it stay.",
+        answers={204: Answer("It was deleted.")},
         refusals={403: "", 404: ""},
     ),
 )
@@ -59,13 +59,15 @@ describe(
         tag=ACCOUNTS,
         summary="List the account's tokens",
         parameters=(OWNER,),
-        answers={200: Answer("Those that have not expired.", list_of(refer("schemas", "Token")))},
+        answers={
+            200: Answer("The tokens that have not expired.", list_of(refer("schemas", "Token")))
+        },
         refusals={403: "", 404: ""},
     ),
     post=Operation(
         id="postToken",
         tag=ACCOUNTS,
-        summary="Make a token",
+        summary="Create a token",
         parameters=(OWNER,),
         body=TokenInput,
         rules={"unevaluatedProperties": False},
@@ -81,7 +83,11 @@ describe(
                 },
             )
         },
-        refusals={403: "A token cannot make tokens.", 404: "", 409: "There are too many."},
+        refusals={
+            403: "A token cannot be used to create tokens.",
+            404: "",
+            409: "The account has too many tokens.",
+        },
     ),
 )
 describe(
@@ -91,7 +97,7 @@ describe(
         tag=ACCOUNTS,
         summary="Revoke a token",
         parameters=(OWNER,),
-        answers={204: Answer("It is worth nothing any more.")},
+        answers={204: Answer("The token is no longer valid.")},
         refusals={403: "", 404: ""},
     ),
 )
@@ -101,10 +107,10 @@ describe(
         id="changePassword",
         tag=ACCOUNTS,
         summary="Change the account's password",
-        description="Other sessions of the account end; its tokens go on.",
+        description="Other sessions of the account end; its tokens remain valid.",
         body=PasswordInput,
-        answers={204: Answer("It is the new one from now on.")},
-        refusals={403: "A token cannot change the password."},
+        answers={204: Answer("The new password is in force.")},
+        refusals={403: "A token cannot be used to change the password."},
     ),
 )
 describe(
@@ -112,7 +118,7 @@ describe(
     get=Operation(
         id="getAccount",
         tag=ACCOUNTS,
-        summary="Look at the account and its quotas",
+        summary="Get the account and its quotas",
         parameters=(OWNER,),
         answers={200: Answer("The account.", refer("schemas", "Account"))},
         refusals={403: "", 404: ""},
@@ -123,6 +129,6 @@ describe_list(
     row="ListedAuditEvent",
     id="listAuditEvents",
     tag="Audit",
-    summary="List what was done, and by whom",
-    refusals={403: "Only operators and superusers may."},
+    summary="List what was done and by whom",
+    refusals={403: "Only operators and superusers can do this."},
 )

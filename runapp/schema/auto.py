@@ -34,7 +34,7 @@ class SessionScheme(OpenApiAuthenticationExtension):
     name = "session"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Schema:
-        description = "A browser's; what writes also needs the CSRF token of it, in `X-CSRFToken`."
+        description = "A browser session; writes also need its CSRF token in `X-CSRFToken`."
         return {
             "type": "apiKey",
             "in": "cookie",

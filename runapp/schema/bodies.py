@@ -17,8 +17,8 @@ _LIMITS = {
     "cpu_seconds": ("number", "CPU time of all processes; by default 600, at most 86400."),
     "memory_mb": ("integer", "Units of 1024 * 1024 bytes; by default 2048."),
     "processes": ("integer", "Processes and threads at once; by default 64, at most 512."),
-    "scratch_mb": ("integer", "What the fold may write; by default 256, at most 4096."),
-    "output_kb": ("integer", "What is kept of its output; by default 256, at most 4096."),
+    "scratch_mb": ("integer", "How much the fold may write; by default 256, at most 4096."),
+    "output_kb": ("integer", "How much of its output is kept; by default 256, at most 4096."),
 }
 
 # By serializer and field.
@@ -26,23 +26,23 @@ REFINEMENTS: dict[str, dict[str, Schema]] = {
     "RawDataInput": {
         "name": {"description": "Unique within the account."},
         "target_column": {
-            "description": "The column to predict; may be empty with a module of its own."
+            "description": "The column to predict; may be empty if the dataset has its own module."
         },
         "workflow_elements": {
-            "description": "With commas between.",
+            "description": "Separated by commas.",
             "pattern": f"^{_ELEMENT}(,{_ELEMENT})*$",
         },
-        "files": {"description": "One CSV, or files with a Python module that reads them."},
-        "limits": {"description": "Limits of each fold; what is not named has its default."},
+        "files": {"description": "One CSV, or files including a Python module that reads them."},
+        "limits": {"description": "Limits of each fold; those not given have their defaults."},
         "fail_fast": {
-            "description": "A fold that fails before `fit` ends the waiting ones of its code."
+            "description": "A fold that fails before `fit` ends the waiting folds of its code, too."
         },
     },
     "RawDataChanges": {
-        "limits": {"description": "Those to change; null goes back to the default."},
-        "paused": {"description": "Whether its waiting folds stay where they are."},
+        "limits": {"description": "The limits to change; null returns to the default."},
+        "paused": {"description": "Whether its waiting folds are kept from starting."},
         "fail_fast": {
-            "description": "A fold that fails before `fit` ends the waiting ones of its code."
+            "description": "A fold that fails before `fit` ends the waiting folds of its code, too."
         },
     },
     "SplitInput": {
@@ -52,50 +52,54 @@ REFINEMENTS: dict[str, dict[str, Schema]] = {
             "exclusiveMinimum": 0,
             "exclusiveMaximum": 1,
         },
-        "random_state": {"description": "scikit-learn's."},
-        "force": {"description": "Split anew, though there are folds."},
+        "random_state": {"description": "As in scikit-learn."},
+        "force": {"description": "Split again even if there are folds."},
     },
     "CustomSplitInput": {
         "raw_data_id": {"description": "The dataset."},
-        "force": {"description": "Split anew, though there are folds."},
+        "force": {"description": "Split again even if there are folds."},
     },
     "FoldsInput": {
-        "n_splits": {"description": "How many folds."},
-        "random_state": {"description": "scikit-learn's."},
-        "stratify": {"description": "By default true for a dataset with classes."},
+        "n_splits": {"description": "The number of folds."},
+        "random_state": {"description": "As in scikit-learn."},
+        "stratify": {"description": "True by default for a dataset with classes."},
         "shuffle": {"description": "Whether rows are shuffled first."},
     },
     "SubmissionFoldInput": {
         "databoard_sf_id": {"description": "The client's own id of the fold."},
         "databoard_s_id": {"description": "The client's own id of the submission."},
         "train_is": {"description": "Row positions in the train part, to train on."},
-        "test_is": {"description": "Row positions in the train part; kept, and changes nothing."},
-        "priority": {"description": "Every waiting H is taken before any L."},
-        "raw_data": {"description": "The dataset; needed the first time for a submission."},
-        "files": {"description": "The submission's; needed the first time for a submission."},
+        "test_is": {"description": "Row positions in the train part; stored, but has no effect."},
+        "priority": {"description": "All waiting H folds run before any L fold."},
+        "raw_data": {
+            "description": "The dataset; required the first time the submission is named."
+        },
+        "files": {"description": "The submission's files; required the first time it is named."},
         "force": {
-            "description": "`submission_fold` posts a known fold again; "
+            "description": "`submission_fold` posts an existing fold again; "
             "`submission, submission_fold` also replaces the submission's files.",
             "pattern": r"^\s*(submission\s*,\s*)?submission_fold\s*$",
         },
     },
     "ShareInput": {
-        "account": {"description": "The name of an account; either this or `group`."},
+        "account": {"description": "The name of an account; give either this or `group`."},
         "group": {"description": "The name of a group."},
-        "role": {"description": "Post folds; read everybody's; both, and change the dataset."},
+        "role": {
+            "description": "`submit`: post folds; `read`: see all folds; `manage`: both, and more."
+        },
     },
     "PasswordInput": {
-        "old_password": {"description": "The one that the account has."},
-        "new_password": {"description": "At least ten characters, none that many people use."},
+        "old_password": {"description": "The account's present password."},
+        "new_password": {"description": "At least ten characters, and not a common password."},
     },
     "TokenInput": {
         "name": {"description": "What it is for; unique within the account."},
-        "expires_in_days": {"description": "For how long it is good; by default for ever."},
+        "expires_in_days": {"description": "How long it is valid; by default for ever."},
     },
-    "PriorityInput": {"priority": {"description": "H goes before L."}},
-    "PredictionListInput": {"list_submission_fold": {"description": "The client's ids of folds."}},
+    "PriorityInput": {"priority": {"description": "H runs before L."}},
+    "PredictionListInput": {"list_submission_fold": {"description": "The client's fold ids."}},
     "PredictionNewInput": {
-        "raw_data_id": {"description": "Those of one dataset; by default of all."},
+        "raw_data_id": {"description": "Only folds of this dataset; by default of all."},
         "limit": {"description": "The most folds to hand out."},
         "include_errors": {"description": "Hand out folds in ERROR as well."},
     },

@@ -77,11 +77,11 @@ def _code(known: Sequence[str], description: str) -> Schema:
 
 
 def _seconds(description: str) -> Schema:
-    return tell(allow_null(FIGURE), f"Seconds: {description}. Null when not measured.")
+    return tell(allow_null(FIGURE), f"Seconds: {description}. Null if not measured.")
 
 
 def _memory(description: str) -> Schema:
-    return tell(allow_null(FIGURE), f"Units of 1024 bytes: {description}. Null when not measured.")
+    return tell(allow_null(FIGURE), f"Units of 1024 bytes: {description}. Null if not measured.")
 
 
 def _predictions(part: str, rows: str) -> dict[str, Schema]:
@@ -98,12 +98,14 @@ def _predictions(part: str, rows: str) -> dict[str, Schema]:
 
 
 _OWNER: Shapes = {
-    "owner": tell(TEXT, "The account's name; for who may see rows of several accounts.")
+    "owner": tell(
+        TEXT, "The account's name; only for accounts that can see several accounts' rows."
+    )
 }
 _IDS: Shapes = {
-    "databoard_sf_id": tell(allow_null(ID), "The client's id of the fold."),
-    "databoard_s": tell(allow_null(ID), "The client's id of the submission."),
-    "databoard_s_id": tell(allow_null(ID), "The client's id of the submission."),
+    "databoard_sf_id": tell(allow_null(ID), "The client's fold id."),
+    "databoard_s": tell(allow_null(ID), "The client's submission id."),
+    "databoard_s_id": tell(allow_null(ID), "The client's submission id."),
     "raw_data": tell(ID, "The dataset's id."),
 }
 _FOLD: Shapes = {
@@ -112,14 +114,12 @@ _FOLD: Shapes = {
     "train_is": tell(allow_null(INDICES), f"Row positions in the train part, int64. {_HIDDEN}"),
     "test_is": tell(
         allow_null(INDICES),
-        f"Row positions in the train part; kept, and changes nothing. {_HIDDEN}",
+        f"Row positions in the train part; stored, but has no effect. {_HIDDEN}",
     ),
-    "priority": tell(PRIORITY, "Every waiting H is taken before any L."),
-    "state": tell(FOLD_STATE, "How far it has come; it moves while the fold runs."),
+    "priority": tell(PRIORITY, "All waiting H folds run before any L fold."),
+    "state": tell(FOLD_STATE, "Its progress; it changes while the fold runs."),
     "error_code": _code(FOLD_CODES, "Null unless ERROR."),
-    "log_messages": tell(
-        allow_null(TEXT), f"What it printed, and for ERROR what happened. {_HIDDEN}"
-    ),
+    "log_messages": tell(allow_null(TEXT), f"Its output, and for ERROR what happened. {_HIDDEN}"),
     "train_time": _seconds("to load and fit"),
     "validation_time": _seconds("to predict the train part"),
     "test_time": _seconds("to predict the test part"),
@@ -128,17 +128,17 @@ _FOLD: Shapes = {
     "train_memory": _memory("the peak until it was fitted"),
     "test_memory": _memory("the peak while it predicted the test part"),
     "new": tell(FLAG, "True until its predictions have been handed out."),
-    "attempt": tell(COUNT, "How often a worker has taken it."),
+    "attempt": tell(COUNT, "How many times a worker has taken it."),
     "measured_by": tell(allow_null(TEXT), "How times and memory were measured."),
-    "queued_at": tell(MOMENT, "Since when it waits, or waited."),
+    "queued_at": tell(MOMENT, "When it was put into the queue."),
     "started_at": tell(allow_null(MOMENT), "When a worker took it."),
     "finished_at": tell(allow_null(MOMENT), "When it ended."),
-    "waiting_because": _code(REASONS, "Null unless it waits."),
+    "waiting_because": _code(REASONS, "Null unless it is waiting."),
     **_predictions("full_train", "train"),
     **_predictions("test", "test"),
-    "queue_position": tell(allow_null(COUNT), "1 for the fold that is next; null unless it waits."),
+    "queue_position": tell(allow_null(COUNT), "1 for the next fold; null unless it is waiting."),
     "estimated_start": tell(allow_null(MOMENT), "When it is likely to start."),
-    "task_id": tell(TEXT, "Names the wake-up message; nothing can be asked about it."),
+    "task_id": tell(TEXT, "Names the wake-up message; it cannot be queried."),
 }
 _SUBMISSION: Shapes = {
     **_OWNER,
@@ -149,43 +149,45 @@ _SUBMISSION: Shapes = {
 }
 _RAW_DATA: Shapes = {
     **_OWNER,
-    "id": tell(ID, "The server's."),
+    "id": tell(ID, "Assigned by the server."),
     "name": tell({**TEXT, "maxLength": 40}, "Unique within the account."),
     "files_path": tell(TEXT, "Relative to the server's storage."),
-    "workflow_elements": tell(TEXT, "With commas between."),
-    "target_column": tell(TEXT, "May be empty if the dataset has a module of its own."),
+    "workflow_elements": tell(TEXT, "Separated by commas."),
+    "target_column": tell(TEXT, "May be empty if the dataset has its own module."),
     "state": {"type": "string", "enum": list(RawData.State.values)},
     "error_code": _code(SPLIT_CODES, "Null unless ERROR."),
     "log_messages": tell(
         allow_null(TEXT),
-        "What went wrong while it was split. Null for who may neither read it nor manage it.",
+        "What went wrong during the split. Null for accounts that may not read or manage it.",
     ),
     "classes": tell(
         {"type": ["array", "null"], "items": {"type": ["string", "number", "boolean"]}},
-        f"The sorted labels of the train part, as columns of predictions are. {_HIDDEN}",
+        f"The sorted labels of the train part, as in the columns of predictions. {_HIDDEN}",
     ),
     "n_train": tell(allow_null(COUNT), "Rows of the train part; null until it is split."),
     "n_test": tell(allow_null(COUNT), "Rows of the test part; null until it is split."),
     "limits": refer("schemas", "LimitsInForce"),
-    "paused": tell(FLAG, "Its waiting folds stay where they are."),
-    "fail_fast": tell(FLAG, "A fold that fails before `fit` ends the waiting ones of its code."),
+    "paused": tell(FLAG, "Its waiting folds do not start."),
+    "fail_fast": tell(
+        FLAG, "A fold that fails before `fit` ends the waiting folds of its code, too."
+    ),
     "created_at": MOMENT,
 }
 
 _EVENT: Shapes = {
     "id": ID,
     "at": tell(MOMENT, "By the database's clock."),
-    "actor_id": tell(allow_null(ID), "The account that did it; null for a command or nobody."),
-    "actor": tell(TEXT, "Its name then; of a command the system's user."),
+    "actor_id": tell(allow_null(ID), "The account that did it; null for a command or no account."),
+    "actor": tell(TEXT, "Its name at the time; for a command, the system user."),
     "via": {"type": "string", "enum": list(Via.values)},
-    "address": tell(TEXT, "From where; empty where there is none."),
+    "address": tell(TEXT, "The address it came from; empty if there is none."),
     "action": {"type": "string", "x-extensible-enum": list(Action.values)},
     "kind": {"type": "string", "x-extensible-enum": list(Kind.values)},
-    "target": tell(TEXT, "What it was done to, by the id that this API has for it."),
-    "owner_id": tell(allow_null(ID), "The account that this is of."),
-    "owner": tell(TEXT, "That account's name then."),
+    "target": tell(TEXT, "The object it was done to, by its id in this API."),
+    "owner_id": tell(allow_null(ID), "The account that the object belongs to."),
+    "owner": tell(TEXT, "That account's name at the time."),
     "raw_data": tell(allow_null(ID), "The dataset that it is about."),
-    "facts": {"type": "object", "description": "What else is worth knowing, by action."},
+    "facts": {"type": "object", "description": "Further details, depending on the action."},
 }
 
 _FOLD_COLUMNS = make_fold_columns(
@@ -218,7 +220,7 @@ def make_row(shapes: Shapes, names: Iterable[str], description: str) -> Schema:
 def _pick(row: Schema) -> Schema:
     """Return the schema of the same row in a list, where `fields` may leave some out."""
     picked = {name: value for name, value in row.items() if name != "required"}
-    return tell(picked, f"{row['description']} In a list, `fields` says which columns there are.")
+    return tell(picked, f"{row['description']} In a list, `fields` selects the columns.")
 
 
 def make_rows() -> dict[str, Schema]:
@@ -228,10 +230,12 @@ def make_rows() -> dict[str, Schema]:
         "RawData": make_row(_RAW_DATA, _name(RAW_DATA_COLUMNS), "A dataset."),
         "Submission": make_row(_SUBMISSION, _name(SUBMISSION_COLUMNS), "A submission."),
         "SubmissionFold": make_row(_FOLD, fold, "A fold."),
-        "AuditEvent": make_row(_EVENT, _name(AUDIT_COLUMNS), "What was done, by whom."),
-        "LightFold": make_row(_FOLD, _name(LIGHT_COLUMNS), "What a poller needs of a fold."),
+        "AuditEvent": make_row(_EVENT, _name(AUDIT_COLUMNS), "What was done and by whom."),
+        "LightFold": make_row(
+            _FOLD, _name(LIGHT_COLUMNS), "The columns of a fold that a poller needs."
+        ),
     }
-    posted = make_row(_FOLD, [*fold, "task_id"], "A fold that was taken.")
+    posted = make_row(_FOLD, [*fold, "task_id"], "A fold that was accepted.")
     return {
         "RawData": whole["RawData"],
         **{f"Listed{name}": _pick(row) for name, row in whole.items()},

@@ -17,7 +17,7 @@ _ERRORS: Schema = {
     "items": {
         "type": "object",
         "properties": {
-            "field": tell({"type": ["string", "null"]}, "Null for what concerns no field."),
+            "field": tell({"type": ["string", "null"]}, "Null if it does not concern a field."),
             "code": tell(TEXT, "Stable; docs/api.md lists them."),
             "message": TEXT,
         },
@@ -32,20 +32,20 @@ _REFUSAL: Schema = {
 }
 _INVALID: Schema = {
     "type": "object",
-    "description": "Texts by the name of the field, or under `detail` what concerns none.",
+    "description": "Messages by field name; under `detail` those that do not concern a field.",
     "properties": {"errors": _ERRORS},
     "required": ["errors"],
     "additionalProperties": {"anyOf": [TEXT, list_of(TEXT)]},
 }
 _SPECIFIC_MISSING: Schema = {
     "type": "object",
-    "description": "Several files and no Python module among them.",
+    "description": "Several files without a Python module.",
     "properties": {"error": TEXT},
     "required": ["error"],
 }
 _FOLD_INDICES: Schema = {
     "type": "object",
-    "description": "One of the folds that were made.",
+    "description": "One of the folds.",
     "properties": {
         "fold": {"type": "integer", "minimum": 0},
         "train_is": tell(INDICES, "Row positions in the train part, int64."),
@@ -67,7 +67,7 @@ _LIMITS_IN_FORCE: Schema = {
 }
 _BULK_ANSWER: Schema = {
     "type": "object",
-    "description": "What `POST submissionfold/` would have answered to this fold.",
+    "description": "What `POST submissionfold/` would have returned for this fold.",
     "properties": {
         "status": {"type": "integer", "minimum": 201, "maximum": 599},
         "body": {
@@ -91,33 +91,36 @@ SCHEMAS = {
 }
 
 HEADERS: dict[str, Schema] = {
-    "ETag": {"description": "Names this answer; send it as `If-None-Match`.", "schema": TEXT},
+    "ETag": {
+        "description": "Identifies this response; send it back as `If-None-Match`.",
+        "schema": TEXT,
+    },
     "Link": {
-        "description": 'Leads to the next page: `<...>; rel="next"`. There is none on the last.',
+        "description": 'The next page: `<...>; rel="next"`. The last page has none.',
         "schema": TEXT,
     },
     "Datarun-Cursor": {
-        "description": "Send it as `updated_since` to hear only of what has changed since.",
+        "description": "Send it back as `updated_since` to get only what has changed since.",
         "schema": TEXT,
     },
     "Retry-After": {
-        "description": "In how many seconds to come back.",
+        "description": "The number of seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "Preference-Applied": {
-        "description": "What became of `Prefer`: `wait=N`; 0 where too many wait already.",
+        "description": "The applied `Prefer`: `wait=N`; 0 if too many requests are waiting.",
         "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
     },
     "RateLimit-Policy": {
-        "description": "The quotas in force that the request counts for (an IETF draft).",
+        "description": "The quotas in force that the request counts towards (an IETF draft).",
         "schema": TEXT,
     },
     "RateLimit": {
-        "description": "What is left of each of them, and the seconds until it begins anew.",
+        "description": "What is left of each quota, and the seconds until it resets.",
         "schema": TEXT,
     },
     "WWW-Authenticate": {"description": "`Basic`.", "schema": TEXT},
-    "Allow": {"description": "The methods that there are.", "schema": TEXT},
+    "Allow": {"description": "The supported methods.", "schema": TEXT},
 }
 
 
@@ -148,31 +151,37 @@ _EXAMPLE = {
 REFUSALS: dict[int, tuple[str, Schema]] = {
     400: (
         "BadRequest",
-        _refuse("A parameter or the body holds what it may not.", "InvalidInput", example=_EXAMPLE),
+        _refuse("A parameter or the body is invalid.", "InvalidInput", example=_EXAMPLE),
     ),
     401: (
         "Unauthorized",
-        _refuse("No account, or a wrong password or token.", headers=("WWW-Authenticate",)),
+        _refuse("There are no credentials, or they are wrong.", headers=("WWW-Authenticate",)),
     ),
-    403: ("Forbidden", _refuse("The account may know of it but not do it.")),
-    404: ("NotFound", _refuse("There is nothing of that name that the account may know of.")),
-    405: ("MethodNotAllowed", _refuse("Not with this method.", headers=("Allow",))),
-    406: ("NotAcceptable", _refuse("`Accept` names nothing that this answers.")),
-    408: ("Timeout", _refuse("The body came too slowly.")),
-    409: ("Conflict", _refuse("The request does not fit what is there.")),
+    403: ("Forbidden", _refuse("The account can see it but may not do this.")),
+    404: ("NotFound", _refuse("There is no such object that the account can see.")),
+    405: (
+        "MethodNotAllowed",
+        _refuse("The path does not support this method.", headers=("Allow",)),
+    ),
+    406: ("NotAcceptable", _refuse("`Accept` names no type that this path returns.")),
+    408: ("Timeout", _refuse("The body arrived too slowly.")),
+    409: ("Conflict", _refuse("The request conflicts with what exists.")),
     410: (
         "Gone",
         _refuse(
-            "The cursor is of before something was deleted or restored: begin again.",
+            "The cursor was issued before something was deleted or restored: start again.",
             "InvalidInput",
         ),
     ),
-    411: ("LengthRequired", _refuse("The body came in chunks, without a `Content-Length`.")),
-    413: ("TooLarge", _refuse("The body, or what it unpacks to, is larger than the server takes.")),
+    411: ("LengthRequired", _refuse("The body was sent in chunks, without a `Content-Length`.")),
+    413: (
+        "TooLarge",
+        _refuse("The body, or what it unpacks to, is larger than the server accepts."),
+    ),
     414: (
         "URITooLong",
         {
-            "description": "The web server's own: an address of more than 4 kB is not read at all.",
+            "description": "From the web server itself: the address is longer than 4 kB.",
             "content": {"text/html": {"schema": TEXT}},
         },
     ),
@@ -180,14 +189,16 @@ REFUSALS: dict[int, tuple[str, Schema]] = {
     429: (
         "TooMany",
         _refuse(
-            "Too much for now: requests, wrong passwords, or more than a quota.",
+            "Too many requests or wrong passwords, or a quota would be exceeded.",
             headers=("Retry-After", "RateLimit-Policy", "RateLimit"),
         ),
     ),
-    500: ("ServerError", _refuse("A fault of datarun's; it has been logged.")),
+    500: ("ServerError", _refuse("A fault of datarun; it has been logged.")),
     503: (
         "Unavailable",
-        _refuse("The database or the storage is busy, full or away.", headers=("Retry-After",)),
+        _refuse(
+            "The database or the storage is busy, full or unavailable.", headers=("Retry-After",)
+        ),
     ),
 }
 
@@ -209,38 +220,38 @@ def make_words(name: str, words: list[str], description: str, **optional: Any) -
 
 def make_filter(name: str, words: list[str]) -> Schema:
     """Return a parameter that keeps the rows whose column has one of some words."""
-    return make_words(name, words, f"Those whose {name} is one of these.", **_FILTER)
+    return make_words(name, words, f"Only rows whose {name} is one of these.", **_FILTER)
 
 
 PARAMETERS: dict[str, Schema] = {
     "limit": _query(
         "limit",
-        "The most rows of a page.",
+        "The most rows per page.",
         {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
     ),
     "cursor": _query("cursor", "Where a page begins; it is part of the `Link`.", TEXT),
     "updated_since": _query(
         "updated_since",
-        "Only rows that have changed after this `Datarun-Cursor`; `0` begins with all.",
+        "Only rows that have changed since this `Datarun-Cursor`; `0` starts with all.",
         TEXT,
         example="0",
     ),
     "owner": _query(
-        "owner", "The account whose rows are meant, for who may see those of several.", TEXT
+        "owner", "The account whose rows are meant, for accounts that can see several.", TEXT
     ),
-    "actor": _query("actor", "By this account, as it was named then.", TEXT, **_FILTER),
-    "target": _query("target", "About what has this id.", TEXT, **_FILTER),
+    "actor": _query("actor", "By this account, by its name at the time.", TEXT, **_FILTER),
+    "target": _query("target", "About the object with this id.", TEXT, **_FILTER),
     "address": _query("address", "From this address.", TEXT, **_FILTER),
     "since": _query("since", "From this moment on.", MOMENT, **_FILTER),
     "until": _query("until", "Before this moment.", MOMENT, **_FILTER),
-    "newest_first": _query("newest_first", "Turn the list round.", FLAG),
-    "raw_data": _query("raw_data", "Those of one dataset.", ID, **_FILTER),
-    "databoard_s": _query("databoard_s", "Those of one submission.", ID, **_FILTER),
+    "newest_first": _query("newest_first", "Reverse the order.", FLAG),
+    "raw_data": _query("raw_data", "Only rows of this dataset.", ID, **_FILTER),
+    "databoard_s": _query("databoard_s", "Only rows of this submission.", ID, **_FILTER),
     "priority": make_filter("priority", ["H", "L"]),
     "If-None-Match": {
         "name": "If-None-Match",
         "in": "header",
-        "description": "`ETag`s of answers that the client has: then 304 if one still holds.",
+        "description": "`ETag`s that the client has; if one is still valid, the response is 304.",
         "schema": TEXT,
     },
     "Prefer": {

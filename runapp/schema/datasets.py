@@ -17,7 +17,7 @@ from runapp.views import raw_data as views
 TAG = "Datasets"
 QUOTAS = ("RateLimit-Policy", "RateLimit")
 RAW_DATA = refer("schemas", "RawData")
-_HAS_FOLDS = "The dataset has folds: `force` splits it all the same."
+_HAS_FOLDS = "The dataset has folds; send `force` to split it anyway."
 _TASK = Answer("The split will be made; see the dataset's `state`.", refer("schemas", "Task"))
 
 
@@ -31,7 +31,7 @@ def _link_body(operation: str, **values: object) -> Schema:
 
 
 _SPECIFIC_MISSING: Schema = {
-    "description": "Several files without a Python module, or as elsewhere.",
+    "description": "Several files without a Python module, or a wrong `Accept`.",
     "content": {
         "application/json": {
             "schema": {
@@ -81,7 +81,7 @@ describe(
     get=Operation(
         id="getRawData",
         tag=TAG,
-        summary="Look at a dataset",
+        summary="Get a dataset",
         answers={200: Answer("The dataset.", RAW_DATA)},
         refusals={404: ""},
     ),
@@ -91,15 +91,15 @@ describe(
         summary="Change limits, pause or resume",
         body=RawDataChanges,
         rules={"minProperties": 1},
-        answers={200: Answer("The dataset as it is now.", RAW_DATA)},
+        answers={200: Answer("The changed dataset.", RAW_DATA)},
         refusals={403: "", 404: ""},
     ),
     delete=Operation(
         id="deleteRawData",
         tag=TAG,
         summary="Delete a dataset",
-        description="Its files, submissions and folds go too; running folds are killed.",
-        answers={204: Answer("It is gone.")},
+        description="Its files, submissions and folds are deleted, too; running folds are killed.",
+        answers={204: Answer("It was deleted.")},
         refusals={403: "", 404: ""},
     ),
 )

@@ -16,7 +16,7 @@ from runapp.views import folds as views
 TAG = "Folds"
 DETAIL = refer("schemas", "SubmissionFoldDetail")
 OWNER = refer("parameters", "owner")
-_SEVERAL = "Several accounts have a fold of that id, or it is not in a state for this."
+_SEVERAL = "Several accounts have a fold with that id, or its state does not allow this."
 
 
 def _link(operation: str, **optional: object) -> Schema:
@@ -60,7 +60,7 @@ describe(
         body=SubmissionFoldInput,
         answers={
             201: Answer(
-                "The fold, which waits.",
+                "The fold, which is waiting.",
                 refer("schemas", "PostedSubmissionFold"),
                 headers=QUOTAS,
                 links={
@@ -80,7 +80,7 @@ describe(
         refusals={
             403: "",
             404: "",
-            409: "Other files for a known submission: `force` replaces them.",
+            409: "The submission exists with other files; send `force` to replace them.",
         },
     ),
 )
@@ -90,7 +90,7 @@ _BULK: Schema = {
     "items": {
         "anyOf": [
             refer("schemas", "SubmissionFoldInput"),
-            {"description": "Anything else is refused by itself, and the others are taken."},
+            {"description": "Anything else is refused separately; the other folds are accepted."},
         ]
     },
 }
@@ -100,19 +100,19 @@ describe(
         id="postSubmissionFolds",
         tag=TAG,
         summary="Post many folds",
-        description="Each is taken or refused by itself, in order. The files of a submission come "
-        "with the first of its folds.",
+        description="Each is accepted or refused separately, in order. Send the files of a "
+        "submission with the first of its folds.",
         body=_BULK,
         parameters=(
             make_words(
                 "fields",
                 list(make_rows()["ListedSubmissionFold"]["properties"]),
-                "The columns to answer of each fold.",
+                "The columns to return for each fold.",
             ),
         ),
         answers={
             200: Answer(
-                "What became of each.", list_of(refer("schemas", "BulkAnswer")), headers=QUOTAS
+                "The result for each fold.", list_of(refer("schemas", "BulkAnswer")), headers=QUOTAS
             )
         },
         refusals={403: ""},
@@ -123,7 +123,7 @@ describe(
     get=Operation(
         id="getSubmissionFold",
         tag=TAG,
-        summary="Look at a fold",
+        summary="Get a fold",
         parameters=(OWNER,),
         answers={200: Answer("The fold.", DETAIL)},
         refusals={404: "", 409: _SEVERAL},
@@ -134,7 +134,7 @@ describe(
         summary="Change a waiting fold's priority",
         body=PriorityInput,
         parameters=(OWNER,),
-        answers={200: Answer("The fold as it is now.", DETAIL)},
+        answers={200: Answer("The changed fold.", DETAIL)},
         refusals={403: "", 404: "", 409: _SEVERAL},
     ),
     delete=Operation(
@@ -143,8 +143,8 @@ describe(
         summary="Cancel a fold",
         parameters=(OWNER,),
         answers={
-            200: Answer("It waited, and has ended.", DETAIL, headers=QUOTAS),
-            202: Answer("It was running, and is being killed.", DETAIL),
+            200: Answer("It was waiting and has ended.", DETAIL, headers=QUOTAS),
+            202: Answer("It was running and is being killed.", DETAIL),
         },
         refusals={403: "", 404: "", 409: _SEVERAL},
     ),

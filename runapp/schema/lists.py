@@ -11,7 +11,7 @@ from runapp.schema.operations import Answer, Operation, describe
 from runapp.schema.types import Schema, list_of, refer
 from runapp.views.lists import ListView
 
-NOT_MODIFIED = "What the client has is what it would get."
+NOT_MODIFIED = "What the client has is still valid."
 _PAGED = ("limit", "cursor")
 _HEADERS = ("ETag", "Link")
 _WAITS = ("Preference-Applied", "Retry-After")
@@ -37,14 +37,14 @@ def describe_list(
     waits = _WAITS if view.may_wait else ()
     unmodified = Answer(NOT_MODIFIED, headers=("ETag", *changes, *waits))
     whole = Answer(
-        "The rows, the oldest first; of changes, in their order.",
+        "The rows, oldest first; changes are in the order in which they were made.",
         list_of(refer("schemas", row)),
         headers=(*_HEADERS, *changes, *waits),
     )
     operation = Operation(
         answers={200: whole, 304: unmodified},
         refusals={
-            400: "A parameter is unknown or holds what it may not.",
+            400: "A parameter is unknown or invalid.",
             404: "",
             410: "",
             **(refusals or {}),
@@ -60,7 +60,7 @@ def _list_parameters(view: type[ListView], row: str) -> list[Schema]:
     owner = ("owner",) if view.has_owners else ()
     turned = ("newest_first",) if view.may_turn else ()
     waits = ("Prefer",) if view.may_wait else ()
-    fields = make_words("fields", list(SCHEMAS[row]["properties"]), "The columns to answer.")
+    fields = make_words("fields", list(SCHEMAS[row]["properties"]), "The columns to return.")
     filters = [_tell_filter(name, kind) for name, kind in view.filters.base_filters.items()]
     shared = [refer("parameters", name) for name in (*_PAGED, *changes, *owner, *turned)]
     headers = [refer("parameters", name) for name in ("If-None-Match", *waits)]

@@ -20,10 +20,10 @@ describe(
         id="listPredictions",
         tag=TAG,
         summary="Fetch the predictions of some folds",
-        description="Of those that are TESTED or ERROR; they stop being `new`.",
+        description="Only of those that are TESTED or ERROR; they are then no longer `new`.",
         body=PredictionListInput,
         parameters=(OWNER,),
-        answers={200: Answer("The finished ones, in the order asked for.", _ROWS)},
+        answers={200: Answer("The finished folds, in the order requested.", _ROWS)},
         refusals={403: "", 404: ""},
     ),
 )
@@ -33,11 +33,15 @@ describe(
         id="newPredictions",
         tag=TAG,
         summary="Fetch predictions that were never handed out",
-        description="Each fold goes to one caller, once; those first that ended first.",
+        description="Each fold goes to one caller, once, in the order in which they ended.",
         body=PredictionNewInput,
         parameters=(refer("parameters", "Prefer"),),
         answers={
-            200: Answer("Those there are.", _ROWS, headers=("Preference-Applied", "Retry-After"))
+            200: Answer(
+                "The folds that were handed out.",
+                _ROWS,
+                headers=("Preference-Applied", "Retry-After"),
+            )
         },
         refusals={403: "", 404: ""},
     ),
@@ -47,13 +51,13 @@ describe(
     get=Operation(
         id="getPredictionsFile",
         tag=TAG,
-        summary="Fetch the predictions of a fold on one part",
-        description="As `numpy.load` reads them; the fold's `new` stays as it is.",
+        summary="Fetch the predictions of a fold for one part",
+        description="In the format of `numpy.load`; the fold's `new` does not change.",
         parameters=(OWNER, refer("parameters", "If-None-Match")),
         answers={
             200: Answer("The array.", _FILE, headers=("ETag",), media_type=npy.MEDIA_TYPE),
             304: Answer(NOT_MODIFIED, headers=("ETag",)),
         },
-        refusals={403: "", 404: "", 409: "Several accounts have a fold of that id."},
+        refusals={403: "", 404: "", 409: "Several accounts have a fold with that id."},
     ),
 )

@@ -33,7 +33,7 @@ check: $(READY) ## Check format, lint, types and the import contract.
 	$(VENV)/bin/lint-imports
 	$(RUN) manage.py makemigrations --check --dry-run --verbosity 0
 
-format: $(READY) ## Format the code and mend what the linter can mend.
+format: $(READY) ## Format the code and fix what the linter can fix.
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
@@ -55,13 +55,13 @@ bench: $(READY) ## Print the figures of bench/; writes some of them into bench/r
 bench-overhead: $(READY) ## Compare with other ways to train folds; writes bench/results/.
 	$(RUN) -m bench.overhead
 
-openapi: $(READY) ## Write docs/openapi.yaml anew, as the code has it.
+openapi: $(READY) ## Regenerate docs/openapi.yaml from the code.
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
-settings: $(READY) ## Write docs/settings.md anew, as the code has it.
+settings: $(READY) ## Regenerate docs/settings.md from the code.
 	$(RUN) -m datarun.variables > docs/settings.md
 
-requirements: ## Pin every package anew (needs uv).
+requirements: ## Pin all packages again (needs uv).
 	uv pip compile --universal --python-version 3.11 --extra dev --no-annotate --no-header \
 		--no-emit-find-links --upgrade pyproject.toml --output-file requirements.txt
 

@@ -66,10 +66,14 @@ def collect_disks() -> list[Metric]:
         logger.warning("no metrics of the disks: %s", error)
         return []
     free = GaugeMetricFamily(
-        "datarun_disk_free_bytes", "Free disk of this machine's home and storage.", labels=["place"]
+        "datarun_disk_free_bytes",
+        "Free disk space of this machine's home and storage.",
+        labels=["place"],
     )
     total = GaugeMetricFamily(
-        "datarun_disk_total_bytes", "Size of the disk of home and storage.", labels=["place"]
+        "datarun_disk_total_bytes",
+        "Disk size of this machine's home and storage.",
+        labels=["place"],
     )
     for place, room in rooms.items():
         free.add_metric([place], room.free_bytes)
@@ -94,7 +98,7 @@ def _collect_waiting() -> Iterator[Metric]:
     datasets = rows.in_bulk({group.raw_data_id for group in waiting})
     folds = GaugeMetricFamily(
         "datarun_folds_waiting",
-        "Folds that wait, of the datasets with the most by name and of all others together.",
+        "Waiting folds: by name for the datasets with the most, and all others together.",
         labels=["priority", "dataset", "name"],
     )
     for (priority, dataset, name), count in sorted(_label_waiting(waiting, datasets).items()):
@@ -102,7 +106,7 @@ def _collect_waiting() -> Iterator[Metric]:
     yield folds
     oldest = GaugeMetricFamily(
         "datarun_oldest_waiting_seconds",
-        "Since when the oldest fold waits that a worker could take: of no paused dataset.",
+        "How long the oldest fold has waited that a worker could take.",
         labels=["priority"],
     )
     for priority in SubmissionFold.Priority.values:
@@ -144,7 +148,9 @@ def _is_open(dataset: RawData | None) -> bool:
 def _collect_running() -> Iterator[Metric]:
     # Partial indexes again, for which the phase stands in the text.
     running = SubmissionFold.objects.extra(where=[f"phase = '{Phase.RUNNING}'"])  # noqa: S610
-    yield GaugeMetricFamily("datarun_folds_running", "Folds that slots run.", value=running.count())
+    yield GaugeMetricFamily(
+        "datarun_folds_running", "Folds that slots are running.", value=running.count()
+    )
     splits = GaugeMetricFamily("datarun_splits", "Splits by phase.", labels=["phase"])
     for phase in (RawData.SplitPhase.WAITING, RawData.SplitPhase.RUNNING):
         splits.add_metric([phase], RawData.objects.filter(split_phase=phase).count())
@@ -154,16 +160,18 @@ def _collect_running() -> Iterator[Metric]:
 def _collect_workers() -> Iterator[Metric]:
     rows = list(Worker.objects.annotate(now=Now()).order_by("name"))
     live = [row for row in rows if (row.now - row.seen_at).total_seconds() < get_live_seconds()]
-    yield GaugeMetricFamily("datarun_workers_live", "Workers that live.", value=len(live))
+    yield GaugeMetricFamily("datarun_workers_live", "Live workers.", value=len(live))
     yield GaugeMetricFamily(
         "datarun_slots_live", "Slots of live workers.", value=sum(row.slots for row in live)
     )
     seen = GaugeMetricFamily(
-        "datarun_worker_seen_seconds", "When each worker was last heard of.", labels=["worker"]
+        "datarun_worker_seen_seconds",
+        "How long ago each worker was last heard from.",
+        labels=["worker"],
     )
     level = GaugeMetricFamily(
         "datarun_worker_sandbox",
-        "1 for what separates the runs of a live worker from its host, and measures them.",
+        "How a live worker isolates and measures its runs; always 1.",
         labels=["worker", "level", "measured_by"],
     )
     kept = GaugeMetricFamily(

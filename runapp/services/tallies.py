@@ -79,23 +79,23 @@ _METERED = (("train",), ("test",))
 
 FOLDS_FINISHED = Counter(
     "datarun_folds_finished",
-    "Folds that came to an end, each time they did.",
+    "Folds that ended, counted each time they did.",
     ("outcome", "error_code"),
     (("tested", ""), *(("error", code) for code in ERROR_CODES)),
 )
 LEASES_EXPIRED = Counter(
     "datarun_leases_expired",
-    "Claims that went back because their worker was silent.",
+    "Claims that were returned because their worker was silent.",
     ("kind",),
     (("fold",), ("split",)),
 )
 WRITES_REFUSED = Counter(
     "datarun_writes_refused",
-    "Results and stages that came when the fold was no longer that attempt's.",
+    "Results and stages that arrived too late for their attempt.",
 )
 KEEPER_STARTS = Counter(
     "datarun_keeper_starts",
-    "Keepers that were started: the first of a slot, for a worn one, for one that was lost.",
+    "Keepers started: the first of a slot, or in place of a worn or lost one.",
     ("reason",),
     (("first",), ("worn",), ("lost",)),
 )

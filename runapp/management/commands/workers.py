@@ -51,7 +51,7 @@ def show(entries: list[Entry]) -> str:
             )
         )
         rows += [("", "", "", "", "", run) for run in runs[1:]]
-    heads = ("worker", "state", "busy", "since", "heard of", "runs", "missing", "versions")
+    heads = ("worker", "state", "busy", "since", "heard from", "running", "missing", "versions")
     return show_table(heads, rows)
 
 

@@ -4,9 +4,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.installed
 TESTABLE := $(VENV)/.installed-dev
-# Tests wait as much as they compute, so there are two processes for each processor. Those of a
-# module share what it starts.
-PROCESSES ?= $(shell expr 2 \* $$(nproc))
+# Tests wait, too, so there is a process more than processors. The tests of a module stay in one:
+# they share what it starts.
+PROCESSES ?= $(shell expr 1 + $$(nproc))
 SIDE_BY_SIDE := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -129,7 +129,7 @@ class _Run:
                 stdout=2,  # ours is for what the service announces
                 start_new_session=True,
                 # Safe here: this process runs no other Python thread.
-                preexec_fn=partial(_die_with, os.getpid()),
+                preexec_fn=partial(die_with, os.getpid()),
             )
         except (OSError, subprocess.SubprocessError) as error:
             self._schedule(f"could not start: {error}")
@@ -239,7 +239,7 @@ def _wait_for_signals(descriptor: int, deadline: float | None) -> frozenset[int]
     return frozenset(os.read(descriptor, 4096)) if ready else frozenset()
 
 
-def _die_with(supervisor: int) -> None:
+def die_with(supervisor: int) -> None:
     """Ask for SIGTERM at the supervisor's end; runs in the child, between fork and exec."""
     # The handlers and the pipe are still the supervisor's: a signal that comes now would be
     # swallowed here, or reported there.

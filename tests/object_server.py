@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import requests
 
+from datarun.processes import die_with
 from runapp.storage.location import S3Location
 from tests.ports import find_free_port
 
@@ -76,6 +79,7 @@ def serving_objects() -> Iterator[ObjectServer]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=partial(die_with, os.getpid()),
     )
     server = ObjectServer(port=port, process=process)
     try:

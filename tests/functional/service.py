@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import requests
 
+from datarun.processes import die_with
 from tests.functional.account import Account
 from tests.ports import find_free_port
 
@@ -247,6 +249,8 @@ def serving(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Tests that are killed leave no server behind.
+            preexec_fn=partial(die_with, os.getpid()),
         )
     service = Service(folder=folder, port=port, environment=full, process=process)
     try:

@@ -45,7 +45,7 @@ PAIRS = [
     *((level, name) for level in OTHERS for name in list_cases_at(level)),
 ]
 # Every level, and cases of every kind: what a short run tries.
-SAMPLE = PAIRS[::6]
+SAMPLE = PAIRS[::8]
 FOREST = IRIS.folder / "submissions" / "forest"
 HONEST_ROWS = np.arange(0, 100, 3)
 
@@ -248,6 +248,7 @@ def assert_constant(reports: list[StageReport], case: Case) -> None:
 IN_A_COPY = ("leaves_a_file", "lists_the_root", "reads_the_project", "writes_outside_of_its_folder")
 
 
+@pytest.mark.full
 def test_hostile_submissions_of_a_project_below_tmp_end_as_expected() -> None:
     with tempfile.TemporaryDirectory(prefix="datarun-copy-", dir="/tmp") as name:
         copy = Path(name)

@@ -22,7 +22,7 @@ from runapp.scheduling import dispatch
 from runapp.scheduling.claims import claim_fold
 from tests.factories import make_account, make_client, make_ready_dataset, post_fold
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 def fill_backlog(server: socket.socket) -> list[socket.socket]:

@@ -39,7 +39,7 @@ from tests.factories import (
     post_fold,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 UNFIT = {Promise.FILES}
 

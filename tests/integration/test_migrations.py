@@ -18,7 +18,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = "tests.integration.old_database"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.service)])
+pytestmark = pytest.mark.any_database
+ON_POSTGRES = pytest.param("postgres", marks=[pytest.mark.service, pytest.mark.full])
+
+
+@pytest.fixture(params=["sqlite", ON_POSTGRES])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'old.sqlite3'}"

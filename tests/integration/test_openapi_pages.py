@@ -14,6 +14,7 @@ from django.test import Client
 
 from tests.openapi import read_document
 
+pytestmark = pytest.mark.any_database
 PAGES = ["/docs/", "/docs/redoc/"]
 
 

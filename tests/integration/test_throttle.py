@@ -15,7 +15,7 @@ from runapp.http import throttles
 from tests.factories import make_account, make_client, make_raw_data_body
 from tests.functional import profiles
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 PATH = "/runapp/submissionfold-light/"
 

@@ -22,7 +22,7 @@ from tests.factories import (
     pack,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 TINY = pack(b"x")
 Post = Callable[[dict[str, Any]], Any]

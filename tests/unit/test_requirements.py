@@ -21,7 +21,6 @@ PRODUCT = ("datarun", "runapp", "test_files")
 BY_DJANGO = {"psycopg"}
 # Run as commands or as plugins; moto's server needs the last two.
 BY_NAME = {
-    "import-linter",
     "mypy",
     "pytest-django",
     "pytest-timeout",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import sys
@@ -223,13 +224,15 @@ def test_X_can_be_reopened_without_a_seal(plain_iris: Iris) -> None:
     assert answers == {"it": DONE}
 
 
-READ_ENVIRONMENTS = """
+# Like that of no other process on the machine, whatever else runs there.
+CANARY = f"canary-{secrets.token_hex(8)}"
+READ_ENVIRONMENTS = f"""
     found = []
     for number in filter(str.isdigit, os.listdir("/proc")):
         for name in ("environ", "cmdline") if os.getpid() != int(number) else ():
             try:
-                with open(f"/proc/{number}/{name}", "rb") as file:
-                    found += [number] * (b"CANARY" in file.read())
+                with open(f"/proc/{{number}}/{{name}}", "rb") as file:
+                    found += [number] * (b"{CANARY}" in file.read())
             except OSError:
                 pass
     print(*found)
@@ -241,7 +244,7 @@ def neighbour() -> Iterator[subprocess.Popen[bytes]]:
     """Start a process of the worker's user that has a secret in its environment."""
     process = subprocess.Popen(
         [sys.executable, "-ISc", "import os; os.write(1, b'.'); os.read(0, 1)"],
-        env={"CANARY": "1"},
+        env={"SECRET": CANARY},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -80,6 +80,7 @@ def settle(iris: Iris) -> None:
     )
 
 
+@pytest.mark.full
 def test_many_folds_leave_the_slot_as_it_was(iris: Iris) -> None:
     for code in (*UNRULY, FOREST):
         iris.run(code)

@@ -11,9 +11,10 @@ from typing import Any
 
 import jsonschema
 from django.http.response import HttpResponseBase
-from drf_spectacular.generators import SchemaGenerator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
+
+from runapp.schema.views import OneAtATime
 
 Schema = dict[str, Any]
 _URI = "urn:document"
@@ -22,7 +23,7 @@ _URI = "urn:document"
 @cache
 def read_document() -> Schema:
     """Return the document that the code makes."""
-    document: Schema = SchemaGenerator().get_schema(request=None, public=True)
+    document: Schema = OneAtATime().get_schema(request=None, public=True)
     return document
 
 

@@ -29,13 +29,12 @@ $(TESTABLE): requirements-dev.txt $(READY)
 demo: $(READY) ## Train real folds end to end in a temporary home; leaves nothing behind.
 	@$(RUN) -m test_files.demo
 
-test: $(TESTABLE) ## Run the tests, in minutes; those that watch the clock run one by one.
-	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not full and not clock"
-	$(RUN) -m pytest -m "clock and not full"
+test: $(TESTABLE) ## Run the tests, in minutes.
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not full"
 
 test-rest: $(TESTABLE) ## Run what `make test` leaves out.
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "full and not clock"
-	$(RUN) -m pytest -m "clock and full"
+	$(RUN) -m pytest -m clock
 	tests/on_postgresql.sh $(SIDE_BY_SIDE)
 	tests/as_nobody.sh $(SIDE_BY_SIDE)
 

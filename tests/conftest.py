@@ -42,11 +42,15 @@ def object_server(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the functional tests to the full run, but for the main job."""
+    """Leave the functional tests to the full run, one by one, but for the main job.
+
+    They wait for what has a deadline, which two processors under load do not keep to.
+    """
     for item in items:
         module = item.nodeid.partition("::")[0]
         if module.startswith("tests/functional/") and module != MAIN_JOB:
             item.add_marker(pytest.mark.full)
+            item.add_marker(pytest.mark.clock)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

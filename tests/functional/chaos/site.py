@@ -30,7 +30,10 @@ CHAOS = {
     "DATARUN_MAX_ATTEMPTS": "1000",
 }
 FLOOD = 100
-RING = "from runapp import dispatch\nassert all([dispatch.publish() for _ in range({n})])"
+RING = (
+    "from runapp.scheduling import dispatch\n"
+    "assert all([dispatch.publish() for _ in range({n})])"
+)
 PURGE = (
     "from datarun.celery import app\n"
     "with app.connection_for_write() as connection: app.control.purge(connection=connection)"

@@ -31,8 +31,7 @@ CHAOS = {
 }
 FLOOD = 100
 RING = (
-    "from runapp.scheduling import dispatch\n"
-    "assert all([dispatch.publish() for _ in range({n})])"
+    "from runapp.scheduling import dispatch\nassert all([dispatch.publish() for _ in range({n})])"
 )
 PURGE = (
     "from datarun.celery import app\n"

@@ -1,17 +1,34 @@
-"""Connections to PostgreSQL that a fork must not carry into the child.
+"""Connections to the database that a fork must not carry into the child.
 
 A worker may fork a new slot at any moment, while the thread that ticks in the main process talks to
-the database. Django's connections belong to threads, so the child never uses that one, but its copy
-of the socket would keep the session alive, locks and all, when the parent is killed.
+the database. Django's connections belong to threads, so the child never uses that one, but
+
+* its copy of a socket to PostgreSQL would keep the session alive, locks and all, when the parent is
+  killed: it is cut off in the child;
+* SQLite keeps a table of the locks that a process holds, which the child's own connections to the
+  same file go by. The write lock of a thread that the child does not have would be held there for
+  ever ("Do not open a database connection, then fork": sqlite.org/howtocorrupt.html, 2.6). So the
+  fork waits until that thread is done.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
+
+_in_use = threading.RLock()
+
+
+@contextmanager
+def holding_up_forks() -> Iterator[None]:
+    """Keep this process from forking while a thread of it uses SQLite inside the block."""
+    with _in_use:
+        yield
 
 
 def cut_off_in_children(*, database: dict[str, Any]) -> None:
@@ -20,11 +37,18 @@ def cut_off_in_children(*, database: dict[str, Any]) -> None:
     Parameters
     ----------
     database : dict
-        Django's settings of the database; of another than PostgreSQL nothing is cut off.
+        Django's settings of the database.
     """
     if database["ENGINE"].endswith("postgresql"):
         ports = frozenset(str(database["PORT"] or 5432).split(","))
         os.register_at_fork(after_in_child=partial(_cut_off, ports))
+    else:
+        # The thread that forks is the one there is in the child, under the same number.
+        os.register_at_fork(
+            before=_in_use.acquire,
+            after_in_parent=_in_use.release,
+            after_in_child=_in_use.release,
+        )
 
 
 def _cut_off(ports: frozenset[str]) -> None:

@@ -21,6 +21,7 @@ from celery import bootsteps, current_app, signals
 from django.conf import settings
 from django.db import Error, connections
 
+from datarun.forks import holding_up_forks
 from runapp.audit.record import speak_for_worker
 from runapp.changes.counters import KEEPER_STARTS, count
 from runapp.common.log_context import following
@@ -301,9 +302,14 @@ def _is_leaving() -> bool:
 
 
 def _tick(*, name: str, slots: int) -> None:
+    if _database.is_over_or_due():
+        # The pool may fork while this thread lives; no open connection goes along.
+        with holding_up_forks():
+            _look_after_work(name=name, slots=slots)
+
+
+def _look_after_work(*, name: str, slots: int) -> None:
     global _beaten_at
-    if not _database.is_over_or_due():
-        return
     try:
         # 0 is "never": the monotonic clock may itself be near 0.
         if not _beaten_at or time.monotonic() - _beaten_at >= settings.HEARTBEAT_SECONDS:
@@ -323,7 +329,6 @@ def _tick(*, name: str, slots: int) -> None:
         # Whatever it was: without this thread the worker would neither beat nor ring again.
         logger.exception("the main process could not look after its work")
     finally:
-        # The pool may fork while this thread lives; no open connection goes along.
         connections.close_all()
 
 

@@ -5,10 +5,10 @@ the database. Django's connections belong to threads, so the child never uses th
 
 * its copy of a socket to PostgreSQL would keep the session alive, locks and all, when the parent is
   killed: it is cut off in the child;
-* SQLite keeps a table of the locks that a process holds, which the child's own connections to the
-  same file go by. The write lock of a thread that the child does not have would be held there for
-  ever ("Do not open a database connection, then fork": sqlite.org/howtocorrupt.html, 2.6). So the
-  fork waits until that thread is done.
+* SQLite keeps a table of the locks that a process holds, and the child's own connections to the
+  same file believe its copy. If the other thread had the write lock, it would stay locked in the
+  child forever, because that thread does not exist there. So the fork waits until it is done.
+  (https://sqlite.org/howtocorrupt.html, on connections and fork)
 """
 
 from __future__ import annotations

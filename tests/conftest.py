@@ -44,7 +44,7 @@ def object_server(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the functional tests to the full run, one by one, but for the main job.
 
-    They wait for what has a deadline, which two processors under load do not keep to.
+    They wait for events with deadlines, which two busy processors do not meet.
     """
     for item in items:
         module = item.nodeid.partition("::")[0]
